@@ -1,0 +1,50 @@
+# Set up, run, test. `make cycle` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+# On a public machine give PyTorch's CPU wheel index here; without one, pip takes what its own settings name.
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help setup cycle test check format bench images soak clean
+help: ## Show what there is.
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready ## A virtual environment in .venv with pinned dependencies.
+
+.venv/ready: pyproject.toml model_modules/image_classifier/pyproject.toml deployments/constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install -q 'torch==2.13.0' $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) install -q -c deployments/constraints.txt hatchling editables
+	$(PIP) install -q -c deployments/constraints.txt --no-build-isolation \
+		-e '.[cycle,dev]' -e './model_modules/image_classifier[train]'
+	touch $@
+
+cycle: setup ## The whole cycle on scanned handwritten digits, then a page to try the model.
+	$(BIN)/volvox cycle --demo
+
+test: setup ## All tests.
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, format, types and import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup ## Put the code in form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure: the cycle against a plain script, the command line's imports.
+	$(BIN)/python -m benchmarks.cycle
+	$(BIN)/python -m benchmarks.imports
+
+images: setup ## Build the serving image of every champion that has none.
+	$(BIN)/volvox images
+
+soak: setup ## Full-size fault runs (long).
+	$(BIN)/python -m pytest -m soak -o addopts='-ra --strict-markers --import-mode=importlib'
+
+clean: ## Remove the virtual environment and caches; models and runs stay in VOLVOX_HOME.
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache

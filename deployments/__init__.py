@@ -1,0 +1,1 @@
+"""Where things run, as data, and what makes a server match it."""

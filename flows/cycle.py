@@ -1,0 +1,116 @@
+"""The whole cycle: labelled data in; a trained, evaluated, registered, packaged, catalogued, served model out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, runtime
+
+from blocks.engine import ContainerEngine
+from blocks.server import ModelServer
+from blocks.store import ObjectStore
+from blocks.tracking import Tracking
+from flows.data import data
+from flows.evaluation import evaluation
+from flows.inference import inference
+from flows.packaging import packaging
+from flows.publication import publication
+from flows.registration import registration
+from flows.serving import serving
+from flows.stages import Stages
+from flows.training import training
+from tasks.registration import published_version
+from volvox.naming import checked_name, model_name
+from volvox.errors import GateRefused
+from volvox.records import Attempt, Cycle
+
+
+@flow(name="cycle", flow_run_name="cycle-{name}", persist_result=False)
+async def cycle(
+    source: str,
+    *,
+    name: str = "",
+    module: str = "image_classifier",
+    arguments: dict[str, Any] | None = None,
+    further_arguments: list[dict[str, Any]] | None = None,
+    start_from: str = "",
+    data_options: dict[str, Any] | None = None,
+    image: bool = True,
+    store: ObjectStore | None = None,
+    tracking: Tracking | None = None,
+    engine: ContainerEngine | None = None,
+    server: ModelServer | None = None,
+) -> Cycle:
+    """Take labelled images to a served, catalogued model.
+
+    Args:
+        source: Folder or archive of labelled images: a path, `file://`, `https://` or `s3://`.
+        name: The model's name; default: the folder's.
+        module: Entry-point name of the model module that learns.
+        arguments: Values for the module's own `get_train_args()`.
+        further_arguments: If the gate refuses: what to change for the next tries, one dict a try.
+        start_from: Published model whose weights to start from: `NAME` (its champion) or `NAME/VERSION`.
+        data_options: Options of the data stage, e.g. `{"label_column": "group"}`.
+        image: Whether to build a serving image where there is an engine.
+        store: Where datasets, weights and records are kept.
+        tracking: The MLflow server.
+        engine: The container engine.
+        server: The server of models and catalogue pages.
+
+    Raises:
+        InvalidInput: If the data or the arguments cannot be used.
+        GateRefused: If no try was good enough; `cycle` on the error holds what was made until then.
+    """
+    store = store or ObjectStore.local()
+    tracking = tracking or Tracking.local()
+    name = checked_name(name or model_name(source))
+    start = published_version(store.open(), start_from) if start_from else None
+    tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
+    attempts: list[Attempt] = []
+
+    with Stages() as stages:
+        dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
+        for chosen in tries:
+            model = await stages.run(
+                training, dataset, module=module, arguments=chosen, name=name, start_from=start,
+                store=store, tracking=tracking,
+            )  # fmt: skip
+            scores = await stages.run(evaluation, model, dataset, store=store, tracking=tracking)
+            made = Cycle(name=name, dataset=dataset, model=model, evaluation=scores, attempts=())
+            try:
+                version = await stages.run(
+                    registration, name, model, scores, dataset, store=store, tracking=tracking
+                )
+            except GateRefused as refusal:
+                attempts.append(_attempt(chosen, made, refusal.verdict))
+                if chosen is tries[-1]:
+                    refusal.cycle = _told(made, attempts=attempts, stages=stages)
+                    raise
+            else:
+                attempts.append(_attempt(chosen, made, version.verdict))
+                break
+
+        packed = await stages.run(packaging, version, scores, dataset, build=image, store=store, engine=engine)
+        entry = await stages.run(publication, version, model, scores, dataset, packed, store=store)
+        service = await stages.run(serving, version, dataset, store=store, server=server)
+        job = await stages.run(inference, service, dataset=dataset, store=store, server=server)
+        return _told(
+            made, attempts=attempts, stages=stages, version=version, image=packed, entry=entry, service=service, job=job
+        )
+
+
+def _attempt(arguments: dict[str, Any], made: Cycle, verdict: Any) -> Attempt:
+    return Attempt(
+        arguments=arguments, metrics=made.evaluation.metrics, verdict=verdict, run_id=made.model.run_id
+    )
+
+
+def _told(made: Cycle, *, attempts: list[Attempt], stages: Stages, **results: Any) -> Cycle:
+    return made.model_copy(
+        update={
+            "attempts": tuple(attempts),
+            "stages": tuple(stages.times),
+            "flow_run": str(runtime.flow_run.id or ""),
+            **results,
+        }
+    )

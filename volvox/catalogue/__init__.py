@@ -1,0 +1,1 @@
+"""Metadata of models and the static catalogue made from it."""

@@ -1,0 +1,1 @@
+"""Labelled images: fetch, check, split, keep."""

@@ -1,0 +1,72 @@
+"""Every error this project raises on purpose.
+
+VolvoxError              exit 1   HTTP 500
+ ├─ InvalidInput         exit 2   HTTP 422   the caller's fault; never retried
+ ├─ NotFound             exit 2   HTTP 404   a named thing does not exist
+ │   └─ UnknownModule
+ ├─ GateRefused          exit 3   HTTP 409   the model was evaluated and is not good enough
+ ├─ Unavailable          exit 4   HTTP 503   a service did not answer; retried
+ └─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+
+A message says what was asked, what is true, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class VolvoxError(Exception):
+    """Anything Volvox refuses or fails at, told in one sentence."""
+
+    exit_code = 1
+    status = 500
+
+
+class InvalidInput(VolvoxError):
+    """What the caller gave cannot be used; asking again will not help."""
+
+    exit_code = 2
+    status = 422
+
+
+class NotFound(VolvoxError):
+    """A thing was asked for by a name that nothing has."""
+
+    exit_code = 2
+    status = 404
+
+
+class UnknownModule(NotFound):
+    """No installed distribution offers a model module of this name."""
+
+    def __init__(self, name: str, available: list[str]) -> None:
+        installed = ", ".join(available) or "none"
+        super().__init__(f"no model module {name!r} is installed; installed: {installed}")
+        self.name = name
+
+
+class GateRefused(VolvoxError):
+    """The model was evaluated and is not good enough to be promoted."""
+
+    exit_code = 3
+    status = 409
+
+
+class Unavailable(VolvoxError):
+    """A service did not answer; the same call may succeed later."""
+
+    exit_code = 4
+    status = 503
+
+
+class ModuleFailed(VolvoxError):
+    """A model module raised an exception, or its process died.
+
+    Attributes:
+        trace: The module's own traceback, or the last lines it printed; shown under `--debug`.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace

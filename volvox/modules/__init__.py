@@ -1,0 +1,1 @@
+"""Model modules as the platform sees them: found by entry point, identified by their code, called in a child process."""

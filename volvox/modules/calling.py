@@ -1,0 +1,179 @@
+"""Call a function of a model module in a child process, and watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
+from volvox.modules.discovery import Module
+from volvox.settings import Home
+
+_TAIL = 4000
+_GRACE_SECONDS = 3.0
+PLACES = ("data", "output", "checkpoints", "weights")
+
+
+async def call_module(
+    module: str,
+    function: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    places: dict[str, Path] | None = None,
+    environment: dict[str, str] | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    log: Path | None = None,
+) -> Any:
+    """Call `function` of `module` in a process of its own and return its result.
+
+    Args:
+        module: Entry-point name of the module.
+        function: One of the module's functions, or `describe`.
+        arguments: Raw values by wire name; the module's own fields turn them into keywords.
+        places: `data`, `output`, `checkpoints`, `weights`: passed where the function names them, and always in the
+            environment as `VOLVOX_DATA` and so on.
+        environment: More variables for the child.
+        on_progress: Gets each line of `progress.jsonl` in the `output` place while the call runs.
+        log: File that gets what the module prints.
+
+    Raises:
+        InvalidInput: If the module refuses the arguments.
+        NotFound: If it has no such function.
+        ModuleFailed: If it raises, or its process dies.
+        Unavailable: If the kernel killed it, which is nearly always a lack of memory.
+    """
+    places = places or {}
+    with tempfile.TemporaryDirectory(prefix="volvox-call-") as folder:
+        result, request = Path(folder, "result.json"), Path(folder, "request.json")
+        request.write_text(
+            json.dumps(
+                {
+                    "module": module,
+                    "function": function,
+                    "arguments": arguments or {},
+                    "places": {name: str(path) for name, path in places.items()},
+                    "result": str(result),
+                    "parent": os.getpid(),
+                }
+            )
+        )
+        log = log or Path(folder, "log")
+        child_environment = {
+            **os.environ,
+            **{f"VOLVOX_{name.upper()}": str(path) for name, path in places.items()},
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
+        with log.open("ab") as stream:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "volvox.worker", str(request),
+                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream,
+                env=child_environment, start_new_session=True,
+            )  # fmt: skip
+            async with _following(places.get("output"), on_progress), _ending(child):
+                code = await child.wait()
+        return _outcome(module, function, result, code, log)
+
+
+async def describe(module: Module, home: Home) -> dict[str, Any]:
+    """What `module` says of its functions and arguments, remembered as long as its code stays the same."""
+    kept = home.cache / "descriptions" / f"{module.name}-{module.code}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(kept.read_text())
+    told = await call_module(module.name, "describe")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    temporary = kept.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(told))
+    temporary.replace(kept)
+    return told
+
+
+def _outcome(module: str, function: str, result: Path, code: int, log: Path) -> Any:
+    try:
+        said = json.loads(result.read_text())
+    except (OSError, ValueError):
+        tail = log.read_text(errors="replace")[-_TAIL:] if log.exists() else ""
+        if code == -signal.SIGKILL:
+            raise Unavailable(
+                f"{function}() of module {module!r} was killed, most likely for lack of memory; "
+                "run it again with a smaller batch or on a larger machine"
+            ) from None
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        raise ModuleFailed(f"the process of {function}() of module {module!r} ended with {how}", trace=tail) from None
+    if "error" not in said:
+        return said["result"]
+    error = said["error"]
+    if error["kind"] == "refused":
+        raise InvalidInput(f"module {module!r} refuses its arguments: {_messages(error)}")
+    if error["kind"] == "missing":
+        raise NotFound(f"module {module!r}: {error['message']}")
+    raise ModuleFailed(f"{function}() of module {module!r} failed: {error['message']}", trace=error.get("trace") or "")
+
+
+def _messages(error: dict[str, Any]) -> str:
+    messages = error.get("messages")
+    if not isinstance(messages, dict):
+        return str(error["message"])
+    return "; ".join(f"{name}: {' '.join(map(str, said)) if isinstance(said, list) else said}"
+                     for name, said in sorted(messages.items()))  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def _ending(child: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """Whatever ends the wait - a result, an error, a cancel, Ctrl-C - ends the child and its own children too."""
+    try:
+        yield
+    finally:
+        for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+            if child.returncode is not None:
+                break
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(child.wait()), patience)
+
+
+@contextlib.asynccontextmanager
+async def _following(output: Path | None, on_progress: Callable[[dict[str, Any]], None] | None) -> AsyncIterator[None]:
+    if output is None or on_progress is None:
+        yield
+        return
+    follower = _Follower(output / "progress.jsonl", on_progress)
+    task = asyncio.create_task(follower.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        follower.read()
+
+
+class _Follower:
+    """Reads the whole lines that were added to a file since the last look."""
+
+    def __init__(self, path: Path, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.path, self.tell, self.position = path, tell, 0
+
+    async def run(self) -> None:
+        while True:
+            self.read()
+            await asyncio.sleep(0.2)
+
+    def read(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as stream:
+            stream.seek(self.position)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self.position += len(line)
+                with contextlib.suppress(ValueError):
+                    self.tell(json.loads(line))

@@ -1,0 +1,1 @@
+"""Serving images: build context, engine, bill of materials."""

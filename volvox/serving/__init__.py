@@ -1,0 +1,1 @@
+"""The server: models behind REST, catalogue pages, pages to try a model."""

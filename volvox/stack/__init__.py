@@ -1,0 +1,1 @@
+"""What one machine needs running: start it, find it, end it."""

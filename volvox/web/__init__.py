@@ -1,0 +1,1 @@
+"""Templates and style that all pages share."""
