@@ -20,8 +20,8 @@ from flows.serving import serving
 from flows.stages import Stages
 from flows.training import training
 from tasks.registration import published_version
-from volvox.naming import checked_name, model_name
 from volvox.errors import GateRefused
+from volvox.naming import checked_name, model_name
 from volvox.records import Attempt, Cycle
 
 
@@ -78,9 +78,7 @@ async def cycle(
             scores = await stages.run(evaluation, model, dataset, store=store, tracking=tracking)
             made = Cycle(name=name, dataset=dataset, model=model, evaluation=scores, attempts=())
             try:
-                version = await stages.run(
-                    registration, name, model, scores, dataset, store=store, tracking=tracking
-                )
+                version = await stages.run(registration, name, model, scores, dataset, store=store, tracking=tracking)
             except GateRefused as refusal:
                 attempts.append(_attempt(chosen, made, refusal.verdict))
                 if chosen is tries[-1]:
@@ -94,15 +92,15 @@ async def cycle(
         entry = await stages.run(publication, version, model, scores, dataset, packed, store=store)
         service = await stages.run(serving, version, dataset, store=store, server=server)
         job = await stages.run(inference, service, dataset=dataset, store=store, server=server)
-        return _told(
+        done = _told(
             made, attempts=attempts, stages=stages, version=version, image=packed, entry=entry, service=service, job=job
         )
+    store.open().put_record("cycle", name, done.model_dump(mode="json"))
+    return done
 
 
 def _attempt(arguments: dict[str, Any], made: Cycle, verdict: Any) -> Attempt:
-    return Attempt(
-        arguments=arguments, metrics=made.evaluation.metrics, verdict=verdict, run_id=made.model.run_id
-    )
+    return Attempt(arguments=arguments, metrics=made.evaluation.metrics, verdict=verdict, run_id=made.model.run_id)
 
 
 def _told(made: Cycle, *, attempts: list[Attempt], stages: Stages, **results: Any) -> Cycle:

@@ -34,9 +34,7 @@ class Stages(AbstractContextManager["Stages"]):
         if self._listening is not None:
             self._listening.__exit__(None, None, None)
 
-    async def run(
-        self, stage: Flow[P, Coroutine[Any, Any, R]], *args: P.args, **parameters: P.kwargs
-    ) -> R:
+    async def run(self, stage: Flow[P, Coroutine[Any, Any, R]], *args: P.args, **parameters: P.kwargs) -> R:
         """Run `stage` inside the flow run that is going on and return its record.
 
         A nested flow run costs more than a second, so the stage's own function is called: its tasks show in the graph

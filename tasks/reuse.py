@@ -31,7 +31,7 @@ async def once(store: Store, stage: str, key: str, record: type[R], make: Callab
         record: The type of its result.
         make: Does the work.
     """
-    async with _locked(store, stage, key):
+    async with locked(store, stage, key):
         if (kept := find(store, stage, key, record)) is not None:
             progress.reused()
             return kept
@@ -53,7 +53,7 @@ def find(store: Store, stage: str, key: str, record: type[R]) -> R | None:
 
 
 @contextlib.asynccontextmanager
-async def _locked(store: Store, stage: str, key: str) -> AsyncIterator[None]:
+async def locked(store: Store, stage: str, key: str) -> AsyncIterator[None]:
     """Hold the key's lock; asked for again and again rather than waited for in a thread, so that a cancel works."""
     waiting = False
     while (lock := store.try_lock(stage, key)) is None:

@@ -13,6 +13,8 @@ A message says what was asked, what is true, and what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class VolvoxError(Exception):
     """Anything Volvox refuses or fails at, told in one sentence."""
@@ -45,10 +47,20 @@ class UnknownModule(NotFound):
 
 
 class GateRefused(VolvoxError):
-    """The model was evaluated and is not good enough to be promoted."""
+    """The model was evaluated and is not good enough to be promoted.
+
+    Attributes:
+        verdict: The numbers it was refused by, a `volvox.records.Verdict`.
+        cycle: What the cycle had made until then, a `volvox.records.Cycle`, where it was a cycle that was refused.
+    """
 
     exit_code = 3
     status = 409
+
+    def __init__(self, message: str, verdict: Any = None) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.cycle: Any = None
 
 
 class Unavailable(VolvoxError):

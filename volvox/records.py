@@ -33,9 +33,7 @@ class Record(BaseModel):
     def objects(self) -> list[str]:
         """Digests of the store's objects without which the record is worth nothing."""
         return [
-            value
-            for name, value in self
-            if name.endswith(("_tree", "_object")) and isinstance(value, str) and value
+            value for name, value in self if name.endswith(("_tree", "_object")) and isinstance(value, str) and value
         ]
 
 

@@ -16,18 +16,21 @@ import hashlib
 import io
 import json
 import os
+import platform
 import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from volvox.errors import InvalidInput, NotFound, VolvoxError
+from volvox.identity import process_started, this_process
 
 _BLOCK = 1 << 20
 _LOCK_SECONDS = 0.1
+_HOST = f"{platform.node()}-"
 
 
 class Store:
@@ -37,6 +40,7 @@ class Store:
         """Open the store at `root`; folders unpacked from it lie under `cache` (default: beside the objects)."""
         self.root = root
         self.cache = cache or root / "cache"
+        self._swept = False
 
     @classmethod
     def open(cls, address: str, cache: Path | None = None) -> Store:
@@ -89,15 +93,29 @@ class Store:
 
         The same names and bytes give the same digest, whatever their times, owners, modes or order.
         """
-        chosen = sorted(files or (path for path in folder.rglob("*") if path.is_file()))
+        chosen = files or (path for path in folder.rglob("*") if path.is_file())
+        return self.put_members({path.relative_to(folder).as_posix(): path for path in chosen})
+
+    def put_members(self, members: Mapping[str, Path | bytes | Callable[[], bytes]]) -> str:
+        """Keep a tree that lies in no one folder; return its digest, the same that `put_tree` gives.
+
+        Args:
+            members: Relative name -> a file, its bytes, or what reads them when their turn comes.
+        """
         with self._incoming() as temporary:
             with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
-                for path in chosen:
-                    entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
-                    entry.size = path.stat().st_size
+                for name in sorted(members, key=lambda name: name.split("/")):
+                    content = members[name]
+                    entry = tarfile.TarInfo(name)
                     entry.mode = 0o644
-                    with path.open("rb") as stream:
-                        archive.addfile(entry, stream)
+                    if isinstance(content, Path):
+                        entry.size = content.stat().st_size
+                        with content.open("rb") as stream:
+                            archive.addfile(entry, stream)
+                    else:
+                        data = content if isinstance(content, bytes) else content()
+                        entry.size = len(data)
+                        archive.addfile(entry, io.BytesIO(data))
             digest = hashlib.sha256()
             with temporary.open("rb") as stream:
                 while block := stream.read(_BLOCK):
@@ -136,6 +154,10 @@ class Store:
             return None
         except (OSError, ValueError):  # half a disk is not a reason to stop: the stage is run again
             return None
+
+    def keys(self, stage: str) -> list[str]:
+        """The keys of all records of `stage`, sorted."""
+        return sorted(path.stem for path in (self.root / "records" / stage).glob("*.json"))
 
     def put_record(self, stage: str, key: str, value: dict[str, Any]) -> None:
         """Say that `stage` finished under `key` with `value`."""
@@ -178,12 +200,24 @@ class Store:
         with _telling_full_disks(self.root):
             folder = self.root / "incoming"
             folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=folder)
+            self._sweep(folder)
+            handle, name = tempfile.mkstemp(dir=folder, prefix=_owner())
             os.close(handle)
             try:
                 yield Path(name)
             finally:
                 Path(name).unlink(missing_ok=True)
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what killed processes of this machine were writing, once for each opened store."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in folder.iterdir():
+            pid, _, rest = path.name.partition("-")
+            started, _, host = rest.partition("-")
+            if host.startswith(_HOST) and str(process_started(int(pid))) != started:
+                path.unlink(missing_ok=True)
 
     def _admit(self, temporary: Path, digest: str) -> None:
         target = self._object(digest)
@@ -192,11 +226,17 @@ class Store:
 
     def _write(self, target: Path, data: bytes) -> None:
         with self._incoming() as temporary:
-            with io.FileIO(os.open(temporary, os.O_WRONLY), "w") as stream:
+            with temporary.open("wb") as stream:
                 stream.write(data)
+                stream.flush()
                 os.fsync(stream.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
+
+
+def _owner() -> str:
+    pid, started = this_process()
+    return f"{pid}-{started}-{_HOST}"
 
 
 @contextlib.contextmanager

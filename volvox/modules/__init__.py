@@ -1,1 +1,1 @@
-"""Model modules as the platform sees them: found by entry point, identified by their code, called in a child process."""
+"""Model modules as the platform sees them: found by entry point, known by their code, called in a child process."""

@@ -1,4 +1,4 @@
-"""Which model modules are installed, what they are made of, and what they say of themselves - without importing them."""
+"""Which model modules are installed, what they are made of and say of themselves - without importing them."""
 
 from __future__ import annotations
 

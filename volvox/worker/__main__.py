@@ -1,9 +1,10 @@
 """Call one function of a module in this process: `python -m volvox.worker REQUEST`.
 
 REQUEST is a JSON file: `{"module", "function", "arguments", "places", "result"}`. `arguments` are raw values that the
-module's own fields turn into keywords; `places` are paths, passed where the signature or the schema names them. The
-answer is written to the file `result` (by a rename) as `{"result": ...}` or
-`{"error": {"kind": "refused" | "missing" | "failed", "message", "messages", "trace"}}`.
+module's own fields turn into keywords; `places` are paths, passed where the signature or the schema names them. Besides
+the module's own functions there are `describe`, `validate:FUNCTION` (the keywords it would get, or a refusal; nothing
+is run) and `score` (see `volvox.worker.scoring`). The answer is written to the file `result` (by a rename) as
+`{"result": ...}` or `{"error": {"kind": "refused" | "missing" | "failed", "message", "messages", "trace"}}`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,32 @@ def call(request: dict[str, Any]) -> Any:
     name = request["function"]
     if name == "describe":
         return describe(module)
-    called = loading.function(module, name)
-    fields = loading.fields(module, _FIELDS.get(name, ""))
     raw = request.get("arguments") or {}
-    if name in _FIELDS:
-        known = {told["name"] for told in describing.describe(fields)}
-        if unknown := sorted(set(raw) - known):
-            raise describing.Refused({key: ["Unknown argument."] for key in unknown})
-    keywords = describing.validated(fields, raw) if fields else dict(raw)
+    if name.startswith("validate:"):
+        name = name.removeprefix("validate:")
+        loading.function(module, name)
+        return json.loads(json.dumps(_keywords(module, name, raw), default=str))
+    if name == "score":
+        from volvox.worker import scoring
+
+        return scoring.score(module, raw)
+    called = loading.function(module, name)
+    keywords = _keywords(module, name, raw)
+    fields = loading.fields(module, _FIELDS.get(name, ""))
     for place, path in (request.get("places") or {}).items():
         if path and (place in fields or loading.accepts(called, place)):
             keywords[place] = path
     return called(**keywords)
+
+
+def _keywords(module: Any, name: str, raw: dict[str, Any]) -> dict[str, Any]:
+    """Raw arguments of function `name` through the module's own fields; a name that no field has is refused."""
+    fields = loading.fields(module, _FIELDS.get(name, ""))
+    if name in _FIELDS:
+        known = {told["name"] for told in describing.describe(fields)}
+        if unknown := sorted(set(raw) - known):
+            raise describing.Refused({key: ["Unknown argument."] for key in unknown})
+    return describing.validated(fields, raw) if fields else dict(raw)
 
 
 def describe(module: Any) -> dict[str, Any]:
@@ -58,7 +73,7 @@ def describe(module: Any) -> dict[str, Any]:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The result of `call`, or its error, as JSON."""
     try:
-        return {"result": json.loads(json.dumps(call(request), default=_number))}
+        return {"result": json.loads(json.dumps(call(request), default=as_json))}
     except describing.Refused as error:
         return {"error": {"kind": "refused", "message": str(error), "messages": error.messages}}
     except loading.Missing as error:
@@ -76,7 +91,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def _number(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """NumPy scalars and arrays become numbers and lists; anything else is refused by `json` itself."""
     for convert in ("tolist", "item"):
         if hasattr(value, convert):
@@ -84,13 +99,13 @@ def _number(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be returned: it is not JSON")
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process when the one that started it dies, however it dies."""
+def end_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process when `parent`, which started it, dies, however it dies."""
     import ctypes
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() == 1:
+    if os.getppid() != parent:  # it died before the kernel was asked; in a container it may well be process 1
         sys.exit(1)
 
 
@@ -98,7 +113,7 @@ def main(path: str) -> None:
     """Read the request at `path`, do it, write the answer."""
     request = json.loads(Path(path).read_text())
     if request.get("parent") == os.getppid():
-        _end_with_parent()
+        end_with_parent(request["parent"])
     said = answer(request)
     target = Path(request["result"])
     temporary = target.with_suffix(".part")

@@ -11,10 +11,14 @@ from importlib.metadata import entry_points
 from typing import Any
 
 GROUP = "deepaas.v2.model"
-FUNCTIONS = ("get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train", "evaluate", "predict_batch")
+FUNCTIONS = (
+    "get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train", "evaluate", "predict_batch",
+)  # fmt: skip
 
-UploadedFile = namedtuple("UploadedFile", ("name", "filename", "content_type", "original_filename"), defaults=(None,) * 4)
-UploadedFile.__doc__ = """A file as modules get it: form field, path on disk, content type, name as the sender gave it."""
+UploadedFile = namedtuple(
+    "UploadedFile", ("name", "filename", "content_type", "original_filename"), defaults=(None, None, None, None)
+)
+UploadedFile.__doc__ = """A file as modules get it: form field, path on disk, content type, the sender's name of it."""
 
 
 class Missing(Exception):
@@ -75,4 +79,4 @@ def _stand_in_for_deepaas() -> None:
         if parent is not None:
             setattr(parent, dotted.rpartition(".")[2], made)
         parent = made
-    setattr(parent, "UploadedFile", UploadedFile)
+    vars(parent)["UploadedFile"] = UploadedFile

@@ -1,0 +1,238 @@
+"""Make a Prefect server match `prefect.yaml` and `pools/*.yaml`: work pools, deployments, schedules, automations.
+
+What is there and equal is left alone, so a second run changes nothing. What others made is never touched, and neither
+is what an operator decides: whether a deployment or a schedule is paused, and with which parameters a schedule runs.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployments import dead_runs
+from volvox.errors import InvalidInput, Unavailable
+from volvox.identity import digest_of, files_digest
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+_HERE = Path(__file__).parent
+# A Prefect variable on the server itself: a database that is made anew forgets with it what was applied.
+_APPLIED = "volvox_applied"
+
+
+async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
+    """Make the server at `prefect_url` match this installation; return a sentence for each change, none if it did.
+
+    Args:
+        prefect_url: Address of the server's API, e.g. `http://127.0.0.1:4200/api`.
+        folder: Where `prefect.yaml` and `pools/` lie.
+
+    Raises:
+        InvalidInput: If a file here names what does not exist.
+        Unavailable: If the server does not answer.
+    """
+    import httpx
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect_url}):
+        from prefect.client.orchestration import get_client
+
+        try:
+            async with get_client() as client:
+                changes = [await _pool(client, pool) for pool in pools(folder)]
+                for definition in definitions(folder):
+                    changes += await _deployment(client, definition)
+                changes.append(await _automation(client))
+                await _remember(client, folder)
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"the Prefect server at {prefect_url} does not answer ({type(error).__name__}); start it with `volvox up`"
+            ) from error
+    return [change for change in changes if change]
+
+
+async def is_applied(prefect_url: str, folder: Path = _HERE) -> bool:
+    """Whether the server was made to match these very files before; costs one request and imports no flow."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect_url}):
+        from prefect.client.orchestration import get_client
+
+        async with get_client() as client:
+            found = await client.read_variable_by_name(_APPLIED)
+            return found is not None and found.value == content(folder)
+
+
+def content(folder: Path = _HERE) -> str:
+    """Digest of everything that decides what a server shall hold: files here, and the flows' signatures."""
+    root = _HERE.parent
+    code = [*_HERE.glob("*.py"), *(root / "flows").glob("*.py"), *(root / "blocks").glob("*.py")]
+    code.append(root / "volvox" / "records.py")
+    return digest_of([files_digest(folder, folder.rglob("*.yaml")), files_digest(root, code), sys.executable])[:32]
+
+
+def definitions(folder: Path = _HERE) -> list[dict[str, Any]]:
+    """The deployments of `prefect.yaml`."""
+    return _yaml(folder / "prefect.yaml")["deployments"]
+
+
+def pools(folder: Path = _HERE) -> list[dict[str, Any]]:
+    """The work pools that run on any machine; others wait in the same folder for an operator (`manual: true`)."""
+    found = [_yaml(path) for path in sorted((folder / "pools").glob("*.yaml"))]
+    return [pool for pool in found if not pool.get("manual")]
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+async def _pool(client: PrefectClient, pool: dict[str, Any]) -> str:
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectNotFound
+
+    name, template = pool["name"], await _job_template(client, pool)
+    wanted = {
+        "description": pool.get("description", ""),
+        "concurrency_limit": pool.get("concurrency_limit"),
+        "base_job_template": template,
+    }
+    try:
+        found = await client.read_work_pool(name)
+    except ObjectNotFound:
+        await client.create_work_pool(WorkPoolCreate(name=name, type=pool["type"], **wanted))
+        return f"created work pool {name!r}"
+    if found.type != pool["type"]:
+        raise InvalidInput(f"the server has a work pool {name!r} of type {found.type!r}; rename it, or ours in pools/")
+    # A concurrency limit is the operator's to change.
+    if found.base_job_template == template and found.description == wanted["description"]:
+        return ""
+    update = WorkPoolUpdate(base_job_template=template, description=wanted["description"])
+    await client.update_work_pool(name, update)
+    return f"updated work pool {name!r}"
+
+
+async def _job_template(client: PrefectClient, pool: dict[str, Any]) -> dict[str, Any]:
+    if pool["type"] != "process":
+        raise InvalidInput(f"pool {pool['name']!r} is of type {pool['type']!r}; only 'process' is known here")
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    # With a command of its own a run skips Prefect's resolving of a workspace: two seconds and a copy of the code.
+    command = template["variables"]["properties"]["command"]
+    command["default"] = f"{shlex.quote(sys.executable)} -m prefect.engine"
+    return template
+
+
+async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list[str]:
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.utilities.callables import parameter_schema
+
+    try:
+        flow = load_flow_from_entrypoint(definition["entrypoint"], use_placeholder_flow=False)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(f"deployment {definition['name']!r} names {definition['entrypoint']}: {error}") from error
+    wanted: dict[str, Any] = {
+        "entrypoint": definition["entrypoint"],
+        "description": definition.get("description", ""),
+        "tags": sorted(definition.get("tags", [])),
+        "work_pool_name": definition["work_pool"]["name"],
+        "job_variables": definition["work_pool"].get("job_variables", {}),
+        "parameter_openapi_schema": parameter_schema(flow).model_dump_for_openapi(),
+        "enforce_parameter_schema": True,
+    }
+    wanted["version"] = digest_of(wanted)[:12]
+    name = f"{flow.name}/{definition['name']}"
+    try:
+        found = await client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        flow_id = await client.create_flow_from_name(flow.name)
+        await client.create_deployment(
+            flow_id, name=definition["name"], schedules=[_schedule(one) for one in definition.get("schedules", [])],
+            **wanted,
+        )  # fmt: skip
+        return [f"created deployment {name!r}"]
+    changes: list[str] = []
+    different = [field for field, value in wanted.items() if not _equal(getattr(found, field), value)]
+    if different:
+        tags = sorted({*found.tags, *wanted["tags"]})
+        await client.update_deployment(found.id, DeploymentUpdate(**{**wanted, "tags": tags}))
+        changes.append(f"updated deployment {name!r} ({', '.join(different)})")
+    for one in definition.get("schedules", []):
+        changes.append(await _update_schedule(client, found, name, one))
+    return changes
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):  # tags: an operator may have added some
+        return set(wanted) <= set(found or [])
+    return found == wanted or (not found and not wanted)
+
+
+def _schedule(one: dict[str, Any]) -> Any:
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+
+    return DeploymentScheduleCreate(
+        schedule=CronSchedule(cron=one["cron"], timezone=one.get("timezone", "UTC")),
+        active=one.get("active", False),
+        slug=one["slug"],
+        parameters=one.get("parameters", {}),
+    )
+
+
+async def _update_schedule(
+    client: PrefectClient, deployment: DeploymentResponse, name: str, one: dict[str, Any]
+) -> str:
+    wanted = _schedule(one)
+    found = next((each for each in deployment.schedules if each.slug == one["slug"]), None)
+    if found is None:
+        await client.create_deployment_schedules(deployment.id, [wanted])
+        return f"created schedule {one['slug']!r} of {name!r}"
+    there = (getattr(found.schedule, "cron", None), getattr(found.schedule, "timezone", None))
+    if there == (wanted.schedule.cron, wanted.schedule.timezone):
+        return ""
+    await client.update_deployment_schedule(deployment.id, found.id, schedule=wanted.schedule)
+    return f"updated schedule {one['slug']!r} of {name!r}"
+
+
+async def _automation(client: PrefectClient) -> str:
+    wanted = dead_runs.automation()
+    found = next((one for one in await client.read_automations_by_name(wanted.name)), None)
+    if found is None:
+        await client.create_automation(wanted)
+        return f"created automation {wanted.name!r}"
+    ignored = {"enabled"}  # the operator's
+    there = {key: value for key, value in found.model_dump(mode="json").items() if key in wanted.model_dump()}
+    if _settled(there, ignored) == _settled(wanted.model_dump(mode="json"), ignored):
+        return ""
+    await client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+    return f"updated automation {wanted.name!r}"
+
+
+def _settled(value: Any, ignored: set[str]) -> Any:
+    """The value without what a server adds by itself: ids, and the order of sets."""
+    if isinstance(value, dict):
+        return {key: _settled(each, ignored) for key, each in value.items() if key not in {"id", *ignored}}
+    if isinstance(value, list):
+        return sorted((_settled(each, ignored) for each in value), key=repr)
+    return value
+
+
+async def _remember(client: PrefectClient, folder: Path) -> None:
+    from prefect.client.schemas.actions import VariableCreate, VariableUpdate
+
+    if await client.read_variable_by_name(_APPLIED) is None:
+        await client.create_variable(VariableCreate(name=_APPLIED, value=content(folder), tags=["volvox"]))
+    else:
+        await client.update_variable(VariableUpdate(name=_APPLIED, value=content(folder), tags=["volvox"]))

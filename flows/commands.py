@@ -1,0 +1,218 @@
+"""Commands of the cycle: typed and thin; what is heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from volvox.cli.module_options import ModuleCommand
+from volvox.errors import GateRefused, InvalidInput
+from volvox.settings import Home
+
+
+def _data_options(command: Any) -> Any:
+    """The options that say how a folder is read and split; the same words wherever data is read."""
+    for option in reversed(
+        [
+            click.option("--sha256", default="", help="Digest that the archive must have."),
+            click.option("--label-column", default="", help="Column of labels.csv that holds the class."),
+            click.option("--time-column", default="", help="Column that holds the capture time."),
+            click.option("--group-column", default="", help="Column that says which images belong together."),
+            click.option(
+                "--time-gap", "time_gap_seconds", default=60.0, show_default=True,
+                help="Images captured within this many seconds of each other stay in one part.",
+            ),
+            click.option(
+                "--split", "fractions", default=(0.7, 0.15, 0.15), type=(float, float, float), show_default=True,
+                help="Parts for training, validation and test.",
+            ),
+            click.option("--split-seed", default=0, show_default=True, help="Another seed, another split."),
+        ]
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command(cls=ModuleCommand, context_settings={"max_content_width": 110})
+@click.argument("folder", required=False)
+@click.option("--demo", is_flag=True, help="Use the scanned handwritten digits that come with scikit-learn.")
+@click.option("--name", default="", help="Name of the model; default: the folder's.")
+@click.option("--module", default="image_classifier", show_default=True, help="Model module that learns.")
+@click.option("--from", "start_from", default="", help="Start from a published model: NAME or NAME/VERSION.")
+@click.option("--attempts", default=1, show_default=True, type=click.IntRange(1, 100),
+              help="How often to try if the gate refuses.")  # fmt: skip
+@click.option("--try", "tries", type=click.Path(path_type=Path),
+              help="YAML or JSON file: what to change for the next attempts, a list of arguments.")  # fmt: skip
+@click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
+@_data_options
+def cycle(  # noqa: PLR0917 - click passes all of them by name
+    folder: str | None,
+    demo: bool,
+    name: str,
+    module: str,
+    start_from: str,
+    attempts: int,
+    tries: Path | None,
+    no_image: bool,
+    as_json: bool,
+    arguments: dict[str, Any],
+    **data_options: Any,
+) -> None:
+    r"""Take a folder of labelled images to a served, catalogued model.
+
+    FOLDER holds one folder of images a class (FOLDER/cat/1.jpg), or the lists that DEEP's image classifier reads
+    (FOLDER/data/dataset_files/{classes,train,val,test}.txt), or it is an archive: a path, file://, https:// or s3://.
+
+    What is missing of the stack is started and left running: `volvox status` shows it, `volvox down` ends it.
+
+    \b
+    Examples:
+      volvox cycle --demo
+      volvox cycle ~/plankton --name lake --epochs 40
+      volvox cycle ~/plankton --from digits --attempts 3 --try more.yaml
+    """
+    from flows.local import run_cycle, since_process_start
+    from volvox.cli.report import as_json as report_json
+    from volvox.cli.report import end_screen
+    from volvox.cli.terminal import cycle_view
+    from volvox.naming import checked_name, model_name
+
+    home = Home.current().ensure()
+    source = _source(folder, demo, home)
+    further = _further_arguments(tries, attempts, arguments)
+    parameters = {
+        "name": checked_name(name or ("digits" if demo else model_name(source))),
+        "module": module,
+        "arguments": arguments,
+        "further_arguments": further,
+        "start_from": start_from,
+        "data_options": _given(data_options),
+        "image": not no_image,
+    }
+    _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
+    try:
+        with cycle_view(quiet=as_json):
+            made = run_cycle(source, home, **parameters)
+    except GateRefused as refusal:
+        if refusal.cycle is not None:
+            _show(refusal.cycle, as_json, report_json, end_screen, since_process_start())
+        raise
+    _show(made, as_json, report_json, end_screen, since_process_start())
+
+
+@click.command()
+@click.argument("folder", required=False)
+@click.option("--demo", is_flag=True, help="Use the scanned handwritten digits that come with scikit-learn.")
+@click.option("--json", "as_json", is_flag=True, help="Print the dataset's record as JSON.")
+@_data_options
+def data(folder: str | None, demo: bool, as_json: bool, **data_options: Any) -> None:
+    """Check and split a dataset, and say what was left out.
+
+    Nothing is trained; the same options of `volvox cycle` find the dataset made.
+    """
+    from flows.listing import dataset_table
+    from flows.local import prepare_dataset
+    from volvox.cli.terminal import cycle_view
+
+    home = Home.current().ensure()
+    source = _source(folder, demo, home)
+    with cycle_view(quiet=as_json, stages=("data",)):
+        made = asyncio.run(prepare_dataset(source, _given(data_options)))
+    click.echo(made.model_dump_json(indent=2) if as_json else dataset_table(made))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the versions as JSON.")
+def models(as_json: bool) -> None:
+    """List registered models and their versions, the champion of each marked."""
+    from flows.listing import versions, versions_table
+
+    found = versions()
+    click.echo(json.dumps(found, indent=2) if as_json else versions_table(found))
+
+
+@click.command()
+@click.argument("file")
+@click.option("--name", default="", help="Model to ask; default: the only one that is served.")
+@click.option("--output", type=click.Path(path_type=Path), help="File for the answer instead of the terminal.")
+def predict(file: str, name: str, output: Path | None) -> None:
+    """Ask a served model about a file and print its answer (JSON).
+
+    FILE is a path, file://, or https://.
+    """
+    from flows.local import ask
+
+    told = json.dumps(asyncio.run(ask(file, name, Home.current())), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(told)
+    else:
+        output.write_text(told + "\n")
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+def images(names: tuple[str, ...]) -> None:
+    """Build the serving image of champions that have none (all of them, or those named)."""
+    from flows.listing import cycles
+    from flows.local import build_image
+    from volvox.cli.terminal import cycle_view
+
+    Home.current().ensure()
+    for made in cycles(names):
+        with cycle_view(stages=("packaging", "publication")):
+            image = asyncio.run(build_image(made))
+        size = f"{image.bytes / 1e6:.0f} MB" if image.built else f"not built: {image.reason}"
+        click.echo(f"{image.name}  {size}")
+
+
+def _source(folder: str | None, demo: bool, home: Home) -> str:
+    if demo == bool(folder):
+        raise InvalidInput("give a folder of labelled images (FOLDER/<class>/*.png), or --demo for scanned digits")
+    if demo:
+        from volvox.data.demo import write_digits
+
+        return str(write_digits(home.folder("demo") / "digits"))
+    return str(folder)
+
+
+def _given(data_options: dict[str, Any]) -> dict[str, Any]:
+    seed = data_options.pop("split_seed")
+    return {**{name: value for name, value in data_options.items() if value not in ("", None)}, "seed": seed}
+
+
+def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the second and later attempts change: from the file, else another seed each."""
+    if tries is None:
+        first = int(arguments.get("seed") or 0)
+        return [{"seed": first + number} for number in range(1, attempts)]
+    import yaml
+
+    try:
+        changes = yaml.safe_load(tries.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(f"--try {tries} cannot be read as YAML or JSON: {error}".splitlines()[0]) from error
+    changes = changes if isinstance(changes, list) else [changes]
+    if not all(isinstance(change, dict) for change in changes):
+        raise InvalidInput(f"--try {tries} must hold a list of arguments, like [{{seed: 1}}, {{epochs: 40}}]")
+    return changes[: max(attempts - 1, 0)] if attempts > 1 else changes
+
+
+def _check_arguments(module: str, chosen: list[dict[str, Any]]) -> None:
+    """Ask the module itself before anything is started, so that a wrong value costs half a second."""
+    from volvox.modules import calling
+
+    for arguments in chosen:
+        if arguments:
+            asyncio.run(calling.call_module(module, "validate:train", arguments))
+
+
+def _show(made: Any, as_json: bool, report_json: Any, end_screen: Any, seconds: float) -> None:
+    if as_json:
+        click.echo(json.dumps(report_json(made, seconds), indent=2))
+    else:
+        end_screen(made, seconds)

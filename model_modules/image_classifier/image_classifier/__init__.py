@@ -1,0 +1,1 @@
+"""Image classifier: DEEPaaS V2 functions in `api`; nothing heavy is imported before it is needed."""

@@ -1,0 +1,146 @@
+"""One step of learning and one look at the validation part, as Lightning asks for them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from image_classifier.augmentation import STRENGTHS, augmented
+from image_classifier.pixels import Batches
+from image_classifier.recipe import Recipe
+
+_EPOCH_SEEDS = 1_000_003  # a prime, so that (seed, epoch, rank) rarely meet
+
+
+class Learner(lightning.LightningModule):
+    """Trains `network` by `recipe`.
+
+    Whatever is random is drawn anew for each epoch from (seed, epoch, rank), so that a training that was killed goes
+    on as it would have gone.
+
+    Args:
+        network: Takes pixels, gives logits.
+        recipe: All decisions.
+        batches: The training part of this process.
+        weights: Of each class in the loss, shape (classes,).
+        compiled: Whether the training step goes through `torch.compile`.
+
+    Attributes:
+        history: One dictionary of metrics for each finished epoch.
+    """
+
+    class_weights: Tensor
+
+    def __init__(self, network: nn.Module, recipe: Recipe, batches: Batches, weights: Tensor, compiled: bool) -> None:
+        super().__init__()
+        self.network, self.recipe, self.batches = network, recipe, batches
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.history: list[dict[str, float]] = []
+        self._forward = torch.compile(network) if compiled else network
+        self._totals: dict[str, Tensor] = {}
+        self._rate = 0.0
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the epoch, and let the backbone learn or rest."""
+        epoch = self.current_epoch
+        self.batches.epoch = epoch
+        seed = (self.recipe.seed * _EPOCH_SEEDS + epoch) * 64 + self.global_rank
+        torch.manual_seed(seed % 2**63)
+        self._generator = torch.Generator(self.device).manual_seed(seed % 2**63)
+        frozen = epoch < self.recipe.freeze_epochs
+        backbone: nn.Module = self.network.backbone  # type: ignore[assignment]
+        backbone.requires_grad_(not frozen)
+        backbone.train(not frozen)  # normalisation keeps its statistics while the backbone rests
+        self._totals["train"] = torch.zeros(2, device=self.device)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+        """The loss of one batch."""
+        pixels, labels = batch
+        strength = STRENGTHS[self.recipe.augmentation]
+        with torch.autocast(self.device.type, enabled=False):
+            images = augmented(pixels.float(), strength, self.recipe.flip, self._generator)
+        loss = functional.cross_entropy(
+            self._forward(images), labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+        )
+        self._totals["train"] += torch.stack([loss.detach() * len(labels), loss.new_tensor(len(labels))])
+        self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting."""
+        self._totals["val"] = torch.zeros(3, device=self.device)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
+        """Add one batch to the sums of loss, hits and images."""
+        pixels, labels = batch
+        logits = self.network(pixels).float()
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        hits = (logits.argmax(1) == labels).sum()
+        self._totals["val"] += torch.stack([loss, hits.to(loss.dtype), loss.new_tensor(len(labels))])
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the epoch's line in `history`, the same in every process; stop early where the recipe says so."""
+        train, val = (self.trainer.strategy.reduce(self._totals[part], reduce_op="sum") for part in ("train", "val"))
+        train_loss, seen = train.tolist()  # type: ignore[union-attr]
+        val_loss, hits, count = val.tolist()  # type: ignore[union-attr]
+        if not math.isfinite(train_loss):
+            raise RuntimeError(
+                f"the training loss is {train_loss} in epoch {self.current_epoch + 1}; train with a lower learning rate"
+            )
+        self.history.append(
+            {
+                "train_loss": train_loss / max(seen, 1),
+                "val_loss": val_loss / count,
+                "val_accuracy": hits / count,
+                "learning_rate": self._rate,
+            }
+        )
+        if self.recipe.patience and len(self.history) - 1 - self.best_epoch >= self.recipe.patience:
+            self.trainer.should_stop = True
+
+    @property
+    def best_epoch(self) -> int:
+        """Index of the epoch with the lowest validation loss."""
+        return min(range(len(self.history)), key=lambda epoch: self.history[epoch]["val_loss"])
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; warm-up, then a cosine down to 0, both by step.
+
+        Source:
+            Loshchilov and Hutter 2017, "SGDR", eq. 5, without restarts; 2019, "Decoupled Weight Decay Regularization".
+        """
+        weights = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.network.parameters() if parameter.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate)
+        steps = self.recipe.epochs * len(self.batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, Schedule(steps, round(steps * self.recipe.warmup)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The recipe and the history travel with the weights."""
+        checkpoint["recipe"] = self.recipe.to_json()
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the history where it was left."""
+        self.history = list(checkpoint["history"])
+
+
+class Schedule:
+    """Factor of the learning rate at a step; a class and no closure, so that it travels to other processes."""
+
+    def __init__(self, steps: int, warmup: int) -> None:
+        self.steps, self.warmup = steps, warmup
+
+    def __call__(self, step: int) -> float:
+        """In [0, 1]; `step` counts from 0."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

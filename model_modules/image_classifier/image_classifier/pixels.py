@@ -1,0 +1,119 @@
+"""Decoded images in memory, and the batches of an epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from image_classifier.data import Split, refused
+from image_classifier.preprocessing import Preprocessing, UnreadableImage
+
+_SHARE_OF_MEMORY = 0.25
+
+
+class Pixels:
+    """The images of one part of a dataset, each decoded and resized once - or every time, where memory is too small.
+
+    Args:
+        images: Folder that the paths of `split` are below.
+        split: Files and labels.
+        preprocessing: How they become squares.
+        workers: Threads that decode; Pillow lets go of the interpreter while it works.
+        limit: Bytes that may be kept; a quarter of the free memory by default.
+    """
+
+    def __init__(
+        self, images: Path, split: Split, preprocessing: Preprocessing, workers: int, limit: int | None = None
+    ) -> None:
+        self.paths = [images / file for file in split.files]
+        self.labels = torch.tensor(split.labels, dtype=torch.long)
+        self.preprocessing, self.workers = preprocessing, max(1, workers)
+        needed = len(split) * preprocessing.channels * preprocessing.size**2
+        self.kept: Tensor | None = None
+        if needed <= (free_memory() * _SHARE_OF_MEMORY if limit is None else limit):
+            self.kept = self._decoded(range(len(split)))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Pixels, shape (n, channels, size, size), uint8, and labels, shape (n,), int64."""
+        pixels = self._decoded(indices) if self.kept is None else self.kept[indices]
+        return pixels, self.labels[indices]
+
+    def statistics(self, sample: int = 2000) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over up to `sample` images spread over the part, in [0, 1]."""
+        pixels, _ = self.take(list(range(0, len(self), max(1, len(self) // sample)))[:sample])
+        values = pixels.float() / 255
+        deviation, mean = torch.std_mean(values, dim=(0, 2, 3), correction=0)
+        return [round(value, 6) for value in mean.tolist()], [round(max(value, 1e-3), 6) for value in deviation.tolist()]
+
+    def _decoded(self, indices: list[int] | range) -> Tensor:
+        with ThreadPoolExecutor(self.workers) as pool:
+            return torch.from_numpy(np.stack(list(pool.map(self._decode, indices, chunksize=16))))
+
+    def _decode(self, index: int) -> np.ndarray:
+        try:
+            return self.preprocessing.decode(self.paths[index])
+        except UnreadableImage as error:
+            raise refused(f"{self.paths[index]}: {error}") from error
+
+
+class Batches:
+    """Batches of one epoch after another; Lightning iterates it anew for each.
+
+    The order depends on `seed` and on `epoch` alone, so that a training that was killed goes on as it would have gone.
+
+    Args:
+        pixels: The part to go through.
+        size: Images of a batch over all processes; for training, those that fill no batch rest for an epoch.
+        shuffled: For training.
+        seed: Of the order.
+        rank: Number of this process.
+        world: How many processes share each batch.
+    """
+
+    def __init__(
+        self, pixels: Pixels, size: int, *, shuffled: bool, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.pixels, self.shuffled, self.seed, self.rank, self.world = pixels, shuffled, seed, rank, world
+        count = len(pixels)
+        self.batches = max(1, round(count / size)) if shuffled else -(-count // size)
+        self.size = count // self.batches if shuffled else size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        count = len(self.pixels)
+        order = list(range(count))
+        if self.shuffled:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(count).tolist()
+        parts = [order[at * self.size : (at + 1) * self.size][self.rank :: self.world] for at in range(self.batches)]
+        if self.pixels.kept is not None:
+            yield from (self.pixels.take(part) for part in parts)
+            return
+        with ThreadPoolExecutor(1) as pool:  # decodes the next batch while this one is learnt
+            coming = pool.submit(self.pixels.take, parts[0])
+            for part in parts[1:]:
+                ready, coming = coming, pool.submit(self.pixels.take, part)
+                yield ready.result()
+            yield coming.result()
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: what the machine has free, or less where a container's limit is nearer."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return free if limit == "max" else min(free, int(limit) - used)
+    except (OSError, ValueError):
+        return free

@@ -1,0 +1,114 @@
+"""One object in, one JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from blocks.server import ModelServer
+from tasks.retries import is_transient
+from tasks.reuse import once
+from volvox import progress
+from volvox.errors import InvalidInput, NotFound
+from volvox.identity import canonical_json, file_digest, stage_key
+from volvox.records import Dataset, Job, Service
+from volvox.settings import Home
+from volvox.store import Store
+
+
+@task(
+    name="answer_object", retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+@progress.working
+async def answer_object(
+    service: Service, source: str, dataset: Dataset | None, *, store: Store, server: ModelServer, home: Home
+) -> Job:
+    """Have the served model answer one object, keep the answer in the store; or find that this was done.
+
+    Args:
+        service: The served model.
+        source: The object: a path, `file://`, `https://`, or `http://` of this machine; empty for the first held-out
+            image of `dataset`.
+        dataset: Needed if no source is given.
+        store: Where the answer is kept.
+        server: What serves the model.
+        home: In whose cache an object from the web is kept.
+
+    Raises:
+        NotFound: If there is no such object.
+        InvalidInput: If the model refuses it.
+        ModuleFailed: If the model fails.
+        Unavailable: If the server does not answer (tried again twice).
+    """
+    async with _local(source or await asyncio.to_thread(_first_held_out, dataset, store), home) as (file, name):
+        digest = await asyncio.to_thread(file_digest, file)
+
+        async def ask() -> Job:
+            began = time.monotonic()
+            answer = await server.predict(service.name, file, field=_file_argument(service), name=name)
+            seconds = time.monotonic() - began
+            return Job(
+                service=service.name, version=service.version, input=name, input_digest=digest,
+                answer_object=store.put_bytes(canonical_json(answer)), seconds=seconds,
+            )  # fmt: skip
+
+        return await once(store, "inference", stage_key("inference", inputs=[service.digest, digest]), Job, ask)
+
+
+def _file_argument(service: Service) -> str:
+    from volvox.serving.smoke import file_argument
+
+    field = file_argument(service.module_description.get("predict", []))
+    if field is None:
+        raise InvalidInput(f"model {service.name!r} takes no file; ask it at {service.predict_url}")
+    return field
+
+
+def _first_held_out(dataset: Dataset | None, store: Store) -> str:
+    from volvox.evaluation.predictions import held_out
+
+    if dataset is None:
+        raise InvalidInput("no object was given to answer; give a path or a URL")
+    folder = store.tree(dataset.held_out_tree)
+    files = sorted(held_out(folder))
+    if not files:
+        raise InvalidInput(f"dataset {dataset.name!r} has no held-out image; give a path or a URL")
+    return str(folder / "images" / files[0])
+
+
+@contextlib.asynccontextmanager
+async def _local(source: str, home: Home) -> AsyncIterator[tuple[Path, str]]:
+    """The object as a file of this machine, and its name."""
+    parts = urlsplit(source)
+    if parts.scheme in ("http", "https"):
+        from volvox.data.cancelling import in_thread
+        from volvox.data.download import download
+        from volvox.data.http import WebObject
+
+        remote, folder = WebObject(source), home.folder("cache", "objects")
+
+        def fetch(cancelled: threading.Event) -> Path:
+            return download(remote, folder, cancelled)
+
+        file = await in_thread(fetch)
+        try:
+            yield file, PurePosixPath(unquote(parts.path)).name or "object"
+        finally:
+            file.unlink(missing_ok=True)  # its answer is kept, under the digest of what was there today
+        return
+    if parts.scheme == "file":
+        source = unquote(parts.path)
+    elif "://" in source:
+        raise InvalidInput(f"{source} is of a kind that is not fetched here; give a path, file:// or https://")
+    file = Path(source).expanduser()
+    if not file.is_file():
+        raise NotFound(f"there is no file {file} to answer")
+    yield file, file.name

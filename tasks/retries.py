@@ -1,0 +1,12 @@
+"""Which failures of a step are worth another try."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from volvox.errors import Unavailable
+
+
+def is_transient(task: Any, run: Any, state: Any) -> bool:  # noqa: ARG001 - Prefect calls it with all three
+    """Whether a task failed because something did not answer; wrong input or a broken module fails again."""
+    return isinstance(state.data, Unavailable)

@@ -1,0 +1,185 @@
+"""Train a module on a dataset."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from blocks.tracked_run import TrackedRun, is_number
+from blocks.tracking import Tracking
+from tasks.retries import is_transient
+from tasks.reuse import once
+from volvox import progress
+from volvox.identity import stage_key
+from volvox.modules.calling import call_module
+from volvox.modules.discovery import Module, find
+from volvox.records import Dataset, ModelVersion, TrainedModel
+from volvox.settings import Home
+from volvox.store import Store
+
+_PROGRESS = "progress.jsonl"
+
+
+@task(
+    name="train_model", retries=2, retry_delay_seconds=[10, 60], retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+@progress.working
+async def train_model(
+    module: str,
+    dataset: Dataset,
+    arguments: dict[str, Any],
+    *,
+    name: str,
+    start_from: ModelVersion | None,
+    store: Store,
+    home: Home,
+    tracking: Tracking,
+) -> TrainedModel:
+    """Train `module` on `dataset`, recorded as one MLflow run, or find that it was done.
+
+    A training that was killed goes on from its newest checkpoint and in its own run.
+
+    Args:
+        module: Entry-point name of the module.
+        dataset: What to learn from; its held-out part is not given to the module.
+        arguments: Values for the module's own `get_train_args()`.
+        name: The model's name, which the MLflow experiment gets.
+        start_from: A version whose weights to start from.
+        store: Where weights and the record are kept.
+        home: Where checkpoints lie until the record is kept.
+        tracking: Where the run is recorded; not needed if the training was done before.
+
+    Raises:
+        UnknownModule: If no such module is installed.
+        InvalidInput: If the module refuses the arguments; nothing is begun then.
+        ModuleFailed: If the training raises or dies; its checkpoints stay.
+        Unavailable: If the tracking server does not answer, or memory did not suffice (tried again twice).
+    """
+    found = find(module)
+    weights = start_from.weights_tree if start_from else ""
+    key = stage_key("training", code=found.code, inputs=[dataset.digest, weights], arguments=arguments)
+    checkpoints = home.root / "checkpoints" / key
+
+    async def train() -> TrainedModel:
+        return await _train(
+            found, dataset, arguments, name=name, weights=weights, checkpoints=checkpoints,
+            work=home.cache / "work" / key, store=store, tracking=tracking,
+        )  # fmt: skip
+
+    model = await once(store, "training", key, TrainedModel, train)
+    shutil.rmtree(checkpoints, ignore_errors=True)  # not sooner: until the record is kept a kill may need them
+    return model
+
+
+async def _train(
+    module: Module,
+    dataset: Dataset,
+    arguments: dict[str, Any],
+    *,
+    name: str,
+    weights: str,
+    checkpoints: Path,
+    work: Path,
+    store: Store,
+    tracking: Tracking,
+) -> TrainedModel:
+    began = time.monotonic()
+    parameters = await _checked(module, arguments, tracking)
+    places = {"data": await asyncio.to_thread(store.tree, dataset.learning_tree), "checkpoints": checkpoints}
+    if weights:
+        places["weights"] = await asyncio.to_thread(store.tree, weights)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    tags = {
+        "volvox.dataset": dataset.digest,
+        "volvox.module": module.name,
+        "volvox.module_version": module.version,
+        "volvox.code": module.code,
+        "volvox.arguments": json.dumps(arguments, sort_keys=True),
+        "volvox.started_from": weights,
+    }
+
+    run = await asyncio.to_thread(
+        TrackedRun.begin, tracking, name, name=f"{module.name}-{dataset.name}", kept=checkpoints / "run.json"
+    )
+    with _emptied(work):
+        output, log = work / "output", work / "log" / "train.log"
+        for folder in (output, log.parent):
+            folder.mkdir()
+        async with run.recording(log.parent, lambda: run.describe(parameters, tags, dataset)):
+            returned = await call_module(
+                module.name, "train", arguments,
+                places={**places, "output": output},
+                environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
+                on_progress=_Listener(run), log=log,
+            )  # fmt: skip
+            metrics = _metrics(returned)
+            run.log({f"final_{name}": value for name, value in metrics.items()}, 0)
+            (output / _PROGRESS).unlink(missing_ok=True)
+            weights_tree, _ = await asyncio.gather(
+                asyncio.to_thread(store.put_tree, output), asyncio.to_thread(run.artifacts, output, "weights")
+            )
+    return TrainedModel(
+        module=module.name,
+        module_version=module.version,
+        code=module.code,
+        dataset=dataset.digest,
+        arguments=arguments,
+        weights_tree=weights_tree,
+        run_id=run.run_id,
+        metrics=metrics,
+        started_from=weights,
+        seconds=time.monotonic() - began,
+    )
+
+
+async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking) -> dict[str, Any]:
+    """All arguments with their defaults, as the module's fields understand them; the server is reached meanwhile."""
+    reaching = asyncio.ensure_future(tracking.activate())
+    try:
+        parameters = await call_module(module.name, "validate:train", arguments)
+        await reaching
+    finally:
+        reaching.cancel()
+    return parameters
+
+
+class _Listener:
+    """Hands each progress line of the module to the run and to whoever watches the stage."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        self.run, self.lines = run, 0
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        self.lines += 1
+        metrics = {name: value for name, value in dict(line.get("metrics") or {}).items() if is_number(value)}
+        speed = line.get("images_per_second")
+        step = next((line[name] for name in ("step", "epoch", "done") if is_number(line.get(name))), self.lines)
+        self.run.log({**metrics, "images_per_second": speed}, int(step))
+        detail = {**({"images/s": speed} if is_number(speed) else {}), **metrics}
+        progress.advance(line.get("done") or 0, line.get("total") or 0, str(line.get("unit") or "steps"), **detail)
+
+
+def _metrics(returned: Any) -> dict[str, float]:
+    """The numbers under `metrics` of what `train` returned."""
+    metrics = returned.get("metrics") if isinstance(returned, dict) else None
+    return {str(name): float(value) for name, value in dict(metrics or {}).items() if is_number(value)}
+
+
+@contextlib.contextmanager
+def _emptied(work: Path) -> Iterator[None]:
+    """An empty folder for the time of the block; a killed earlier try may have left it full."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""What tests share: a home of their own, a model module of their own, the engines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A VOLVOX_HOME that nothing else uses."""
+    from volvox.settings import Home
+
+    monkeypatch.setenv("VOLVOX_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VOLVOX_STORE", raising=False)
+    return Home.current().ensure()
+
+
+@pytest.fixture
+def install_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install a model module for this test: `install_module("toy", "def predict(**kw): ...")` -> its folder."""
+
+    def install(name: str, code: str, metadata: str = "") -> Path:
+        site = tmp_path / "site"
+        package = site / f"{name}_package"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "api.py").write_text(code)
+        if metadata:
+            (package / "metadata.yaml").write_text(metadata)
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[deepaas.v2.model]\n{name} = {name}_package.api\n")
+        monkeypatch.syspath_prepend(str(site))
+        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        return package
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real labelled data that VOLVOX_TEST_DATA names."""
+    folder = os.environ.get("VOLVOX_TEST_DATA")
+    if not folder:
+        pytest.skip("VOLVOX_TEST_DATA is not set: no real labelled data here")
+    assert Path(folder).is_dir(), f"VOLVOX_TEST_DATA names {folder}, which is no folder"
+    return Path(folder)
+
+
+@pytest.fixture
+def as_user():
+    """Run Python code as an ordinary user (root may do everything, which hides permission errors)."""
+
+    def run(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *arguments]
+        if os.getuid() == 0:
+            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(env or {})}
+        )
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB (a tmpfs); skips where this user may not mount one."""
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small tmpfs here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One MLflow database for the session: to create it takes seconds. Tests keep apart by the names they use."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def tracking(tracking_uri: str, monkeypatch: pytest.MonkeyPatch):
+    """An MLflow that needs no server; what it sets in the environment is taken back."""
+    from blocks.tracking import Tracking
+
+    made = Tracking(uri=tracking_uri)
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    return made

@@ -1,0 +1,92 @@
+"""A whole installation for tests of the cycle: a home of its own, run by the command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
+SMALL = ("--epochs", "3", "--no-image")
+
+
+@dataclass
+class Installation:
+    """The command line on a VOLVOX_HOME that nothing else uses."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *words: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "volvox", *words],
+            env=self._environment(), capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, f"volvox {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json").stdout)
+
+    def run_until(
+        self, line: str, *words: str, number: int = signal.SIGKILL, then: Callable[[], None] = lambda: None
+    ) -> int:
+        """Run until a printed line matches `line`, send the signal, return the exit code."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "volvox", *words],
+            env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        watchdog = threading.Timer(240, process.kill)
+        watchdog.start()
+        seen = []
+        try:
+            assert process.stdout is not None
+            for printed in process.stdout:
+                seen.append(printed)
+                if re.search(line, printed):
+                    then()
+                    process.send_signal(number)
+                    return process.wait(timeout=30)
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.wait()
+        raise AssertionError(f"never printed {line!r}:\n{''.join(seen)}")
+
+    def _environment(self) -> dict[str, str]:
+        # A container engine of the machine is no part of these tests.
+        return {**os.environ, "VOLVOX_HOME": str(self.home), "DOCKER_HOST": "unix:///nowhere", **self.environment}
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One running stack for all tests of a session; every test uses a model name of its own."""
+    made = Installation(tmp_path_factory.mktemp("installation") / "home")
+    made.run("up")
+    yield made
+    made.run("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scanned digits 0, 1 and 2: 40 images each."""
+    from volvox.data.demo import write_digits
+
+    folder = tmp_path_factory.mktemp("images") / "three-digits"
+    whole = write_digits(tmp_path_factory.mktemp("digits") / "digits")
+    for name in ("0", "1", "2"):
+        (folder / name).mkdir(parents=True)
+        for image in sorted((whole / name).iterdir())[:40]:
+            (folder / name / image.name).write_bytes(image.read_bytes())
+    return folder

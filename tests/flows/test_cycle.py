@@ -1,0 +1,128 @@
+"""The whole cycle, as a user runs it: by the command line, on real servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.flows.conftest import SMALL, STAGES, Installation
+
+pytestmark = pytest.mark.cycle
+
+
+def _reused(cycle: dict) -> dict[str, bool]:
+    return {stage["stage"]: stage["reused"] for stage in cycle["stages"]}
+
+
+def _versions(installation: Installation, name: str) -> list[dict]:
+    return [version for version in installation.json("models") if version["name"] == name]
+
+
+@pytest.fixture(scope="module")
+def first(installation: Installation, digits: Path) -> dict:
+    return installation.json("cycle", str(digits), "--name", "first", *SMALL)
+
+
+def test_every_stage_is_done_in_order_and_the_model_is_good(first: dict) -> None:
+    assert [stage["stage"] for stage in first["stages"]] == list(STAGES)
+    assert not any(_reused(first).values())
+    assert first["version"]["champion"]
+    assert first["evaluation"]["metrics"]["accuracy"] > 0.8
+    assert first["image"]["built"] is False
+    assert "--no-image" in first["image"]["reason"]
+
+
+def test_every_printed_link_answers(installation: Installation, first: dict) -> None:
+    assert {"try", "predict", "catalogue", "prefect", "mlflow"} <= set(first["links"])
+    for title, url in first["links"].items():
+        if title != "predict":
+            answer = httpx.get(url, follow_redirects=True, timeout=30)
+            assert answer.status_code == 200, f"{title}: {url} answered {answer.status_code}"
+
+
+def test_the_printed_curl_line_works_when_pasted(installation: Installation, digits: Path, first: dict) -> None:
+    printed = installation.run("cycle", str(digits), "--name", "first", *SMALL).stdout
+    line = next(line.strip() for line in printed.splitlines() if line.strip().startswith("curl "))
+    answer = json.loads(subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=30).stdout)
+    assert answer["predictions"]["labels"][0] in ("0", "1", "2")
+
+
+def test_an_unchanged_second_run_reuses_every_stage(installation: Installation, digits: Path, first: dict) -> None:
+    second = installation.json("cycle", str(digits), "--name", "first", *SMALL)
+    assert _reused(second) == dict.fromkeys(STAGES, True)
+    assert second["version"] == first["version"]
+    assert second["service"] == first["service"]
+
+
+def test_changed_arguments_train_again_on_the_same_dataset(
+    installation: Installation, digits: Path, first: dict
+) -> None:
+    changed = installation.json("cycle", str(digits), "--name", "first", "--no-image", "--epochs", "4")
+    assert _reused(changed)["data"] is True
+    assert _reused(changed)["training"] is False
+    assert changed["version"]["version"] != first["version"]["version"]
+    assert len(changed["attempts"]) == 1
+
+
+def test_a_refused_gate_lists_every_attempt_and_leaves_the_champion_serving(
+    installation: Installation, digits: Path, tmp_path: Path
+) -> None:
+    good = installation.json("cycle", str(digits), "--name", "gate", *SMALL)
+    (tmp_path / "tries.yaml").write_text("- {learning_rate: 1.0e-9}\n- {learning_rate: 1.0e-8}\n")
+    refused = installation.run(
+        "cycle", str(digits), "--name", "gate", *SMALL, "--seed", "1", "--learning-rate", "1e-10",
+        "--attempts", "3", "--try", str(tmp_path / "tries.yaml"), "--json", check=False,
+    )  # fmt: skip
+    assert refused.returncode == 3, refused.stderr
+    told = json.loads(refused.stdout)
+    assert len(told["attempts"]) == 3
+    assert all(not attempt["verdict"]["accepted"] for attempt in told["attempts"])
+    assert re.search(r"0\.\d+", refused.stderr), "the refusal is told with its numbers"
+    served = httpx.get(good["service"]["url"] + "/v2/models/gate/").json()
+    assert served["version"] == good["version"]["version"]
+
+
+@pytest.mark.parametrize("seed", [11])
+def test_a_cycle_killed_at_every_stage_boundary_goes_on_and_makes_nothing_twice(
+    installation: Installation, digits: Path, seed: int
+) -> None:
+    words = ("cycle", str(digits), "--name", "killed", "--seed", str(seed), *SMALL)
+    for stage in STAGES[:-1]:
+        assert installation.run_until(rf"\b{stage}\b.*(done|reused)", *words) == -9
+    last = installation.json(*words)
+    reused = _reused(last)
+    assert all(reused[stage] for stage in STAGES[:-2]), reused
+    _assert_made_once(installation, "killed", last)
+
+
+def test_a_cycle_killed_inside_training_goes_on_from_its_newest_checkpoint(
+    installation: Installation, digits: Path
+) -> None:
+    words = ("cycle", str(digits), "--name", "interrupted", "--epochs", "40", "--no-image")
+    assert installation.run_until(r"\btraining\b.*epochs", *words) == -9
+    (run,) = _unfinished_runs(installation)
+    last = installation.json(*words)
+    assert _reused(last)["data"] is True
+    assert last["model"]["run_id"] == run, "the same MLflow run goes on"
+    assert last["model"]["metrics"].get("resumed_epoch", 0) >= 1, "training did not begin again"
+    _assert_made_once(installation, "interrupted", last)
+
+
+def _unfinished_runs(installation: Installation) -> list[str]:
+    kept = (installation.home / "checkpoints").glob("*/run.json")
+    return [json.loads(path.read_text())["run_id"] for path in kept]
+
+
+def _assert_made_once(installation: Installation, name: str, last: dict) -> None:
+    assert len(_versions(installation, name)) == 1
+    catalogue = httpx.get(last["service"]["url"] + "/catalogue/catalogue.json").json()
+    entries = catalogue["entries"] if isinstance(catalogue, dict) else catalogue
+    assert len([entry for entry in entries if entry["name"] == name]) == 1
+    models = httpx.get(last["service"]["url"] + "/v2/models/").json()["models"]
+    assert len([model for model in models if model["id"] == name]) == 1

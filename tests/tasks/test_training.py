@@ -1,0 +1,165 @@
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from tasks.training import train_model
+from volvox import progress
+from volvox.errors import InvalidInput, ModuleFailed, UnknownModule
+from volvox.identity import process_started
+
+
+@pytest.fixture
+def train(learner, dataset, store, home, tracking, name):
+    async def run(start_from=None, module=learner, **arguments):
+        return await train_model.fn(
+            module, dataset, arguments, name=name, start_from=start_from, store=store, home=home, tracking=tracking
+        )
+
+    return run
+
+
+def runs(tracking, name):
+    client = tracking.client()
+    experiment = client.get_experiment_by_name(name)
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+def test_a_training_is_one_run_with_parameters_steps_tags_data_and_weights(train, tracking, name, dataset, store) -> None:
+    seen: list[progress.Event] = []
+    with progress.listening(seen.append):
+        model = asyncio.run(train(epochs=3))
+    (run,) = runs(tracking, name)
+    client = tracking.client()
+    assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+    assert run.data.params == {"epochs": "3", "seconds": "0.0", "skill": "1.0", "fail": ""}
+    history = client.get_metric_history(model.run_id, "val_accuracy")
+    assert [(metric.step, metric.value) for metric in history] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert run.data.metrics["final_val_accuracy"] == model.metrics["val_accuracy"] == 1.0
+    assert run.data.tags["volvox.dataset"] == dataset.digest and run.data.tags["volvox.code"] == model.code
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.digest == dataset.digest[:32] and "secret" not in given.dataset.source
+    assert [file.path for file in client.list_artifacts(model.run_id, "weights")] == ["weights/model.json"]
+    assert [file.name for file in store.tree(model.weights_tree).iterdir()] == ["model.json"]
+    steps = [event for event in seen if event.kind == "advanced"]
+    assert [(event.done, event.total, event.unit) for event in steps] == [(n, 3, "epochs") for n in (1, 2, 3)]
+    assert steps[-1].detail == {"images/s": 50.0, "val_accuracy": 0.2}
+
+
+def test_a_long_enough_training_has_system_metrics(train, tracking, name, monkeypatch) -> None:
+    monkeypatch.setattr("blocks.tracked_run._SYSTEM_SECONDS", 0.2)
+    asyncio.run(train(epochs=2, seconds=2.0))
+    (run,) = runs(tracking, name)
+    assert run.data.metrics["system/cpu_utilization_percentage"] >= 0
+
+
+def test_the_same_training_is_reused_without_the_tracking_server(train, tracking, name, home, monkeypatch) -> None:
+    first = asyncio.run(train())
+    assert not (home.root / "checkpoints").exists() or not list((home.root / "checkpoints").iterdir())
+    monkeypatch.setattr(type(tracking), "activate", None)
+    assert asyncio.run(train()) == first
+    assert len(runs(tracking, name)) == 1
+
+
+def test_other_arguments_are_another_training(train) -> None:
+    assert asyncio.run(train()).weights_tree != asyncio.run(train(skill=0.5)).weights_tree
+
+
+@pytest.mark.parametrize("arguments", [{"epochs": 0}, {"speed": 3}])
+def test_refused_arguments_begin_nothing(train, tracking, name, home, arguments) -> None:
+    with pytest.raises(InvalidInput, match="epochs|speed"):
+        asyncio.run(train(**arguments))
+    assert runs(tracking, name) == []
+    assert not (home.root / "checkpoints").exists()
+
+
+def test_a_module_that_is_not_installed_is_named(train) -> None:
+    with pytest.raises(UnknownModule, match="no model module 'sloth'"):
+        asyncio.run(train(module="sloth"))
+
+
+def test_a_failed_training_says_why_and_keeps_its_log(train, tracking, name, home) -> None:
+    with pytest.raises(ModuleFailed, match="the fuse blew"):
+        asyncio.run(train(fail="the fuse blew"))
+    (run,) = runs(tracking, name)
+    assert run.info.status == "FAILED" and "the fuse blew" in run.data.tags["volvox.reason"]
+    assert [file.path for file in tracking.client().list_artifacts(run.info.run_id, "log")] == ["log/train.log"]
+    assert not list((home.cache / "work").iterdir())
+
+
+def test_a_cancel_ends_the_child_and_the_run_and_keeps_the_checkpoints(train, tracking, name, home) -> None:
+    async def cancel() -> int:
+        task = asyncio.create_task(train(epochs=100, seconds=0.2))
+        checkpoint = next_checkpoint(home)
+        while not (found := checkpoint()):
+            await asyncio.sleep(0.05)
+        pid = int((found.parent / "pid").read_text())
+        assert process_started(pid)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return pid
+
+    assert process_started(asyncio.run(cancel())) is None
+    (run,) = runs(tracking, name)
+    assert run.info.status == "KILLED"
+    assert next_checkpoint(home)() and not list((home.cache / "work").iterdir())
+
+
+def test_a_killed_training_goes_on_in_its_own_run_from_its_newest_checkpoint(
+    train, tracking, name, home, dataset, tmp_path
+) -> None:
+    (tmp_path / "dataset.json").write_text(dataset.model_dump_json())
+    script = textwrap.dedent(
+        """
+        import asyncio, sys
+        from pathlib import Path
+        from blocks.store import ObjectStore
+        from blocks.tracking import Tracking
+        from tasks.training import train_model
+        from volvox.records import Dataset
+        from volvox.settings import Home
+        asyncio.run(train_model.fn(
+            "learner", Dataset.model_validate_json(Path(sys.argv[1]).read_text()), {"epochs": 6, "seconds": 0.5},
+            name=sys.argv[2], start_from=None, store=ObjectStore.local().open(), home=Home.current(),
+            tracking=Tracking.local(),
+        ))
+        """
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "dataset.json"), name]
+    process = subprocess.Popen(command, start_new_session=True)
+    checkpoint, deadline = next_checkpoint(home), time.monotonic() + 60
+    while not (found := checkpoint("epoch-1")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert found, "the training never reached its second checkpoint"
+    child = int((found.parent / "pid").read_text())
+    while process_started(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process_started(child) is None, "the module outlived the process that started it"
+    (run,) = runs(tracking, name)
+    assert run.info.status == "RUNNING"
+    assert json.loads((found.parent / "run.json").read_text())["run_id"] == run.info.run_id
+
+    seen: list[progress.Event] = []
+    with progress.listening(seen.append):
+        model = asyncio.run(train(epochs=6, seconds=0.5))
+    assert min(event.done for event in seen if event.kind == "advanced") >= 3
+    (run,) = runs(tracking, name)
+    assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+    assert run.data.metrics["val_accuracy"] == 0.5
+    assert not found.parent.exists()
+
+
+def next_checkpoint(home):
+    def look(pattern: str = "epoch-*"):
+        return next((home.root / "checkpoints").glob(f"*/{pattern}"), None)
+
+    return look

@@ -1,0 +1,36 @@
+"""Servers to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.volvox.serving.running_server import RunningServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server of this test's own, with nothing deployed."""
+    yield from _running(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server that the tests of one file share: they only ask it."""
+    for running in _running(tmp_path_factory.mktemp("shared")):
+        for name, module in (("tiny", "tiny"), ("plain", "tiny-plain"), ("strict", "tiny-strict")):
+            answer = running.deploy("1", name=name, module=module)
+            assert answer.status_code == 201, answer.text
+        yield running
+
+
+def _running(folder: Path) -> Iterator[RunningServer]:
+    running = RunningServer(folder)
+    running.start()
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.end()

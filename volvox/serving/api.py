@@ -1,0 +1,142 @@
+"""The model API: DEEPaaS V2 as version 2.6.0 speaks it, health, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from volvox.serving import openapi
+from volvox.serving.reading import received
+from volvox.serving.served import ServedModel
+from volvox.serving.services import Services
+from volvox.serving.worker import Answer
+
+_VERSION = {
+    "version": "stable",
+    "id": "v2",
+    "links": [{"rel": "self", "type": "application/json", "href": "/v2/"}],
+}
+VERSIONS = {
+    "versions": [_VERSION],
+    "links": [
+        {"rel": "help", "type": "text/html", "href": "/docs"},
+        {"rel": "describedby", "type": "application/json", "href": "/openapi.json"},
+    ],
+}
+
+log = logging.getLogger(__name__)
+
+
+def routes() -> list[Route]:
+    """Everything under `/v2/`, `/health/` and `/openapi.json`; a missing last slash is answered 308."""
+    canonical = [
+        Route("/v2/", _version),
+        Route("/v2/models/", _models),
+        Route("/v2/models/{name}/", _model),
+        Route("/v2/models/{name}/predict/", _predict, methods=["POST"]),
+    ]
+    without_slash = [
+        Route(route.path.rstrip("/"), _with_slash, methods=["GET", "POST", "PUT", "DELETE"]) for route in canonical
+    ]
+    return [
+        *canonical,
+        *without_slash,
+        Route("/openapi.json", _openapi),
+        Route("/health/live", _live),
+        Route("/health/ready", _ready),
+    ]
+
+
+def metadata(model: ServedModel) -> dict[str, Any]:
+    """A model as the DEEPaaS API lists it; what the module says of itself comes on top."""
+    name = model.deployed.name
+    told = dict(model.description.get("metadata") or {})
+    if told and name != model.deployed.module:  # served under a name of its own: the module's would lead nowhere
+        told |= {"id": name, "name": name}
+    if not told:
+        missing = f"Could not load description from underlying model (loaded '{model.deployed.module}')"
+        told = {"id": "0", "description": missing}
+    return {"id": name, "name": name, "links": [{"rel": "self", "href": f"/v2/models/{name}"}], **told}
+
+
+def response(answer: Answer, name: str) -> Response:
+    """What a worker said, as HTTP."""
+    error = answer.header.get("error")
+    if error is None:
+        return Response(answer.body, media_type=answer.header["content_type"])
+    kind, message = error["kind"], error["message"]
+    if kind == "refused":
+        return JSONResponse(error["messages"], 422)
+    if kind == "missing":
+        return text(501, message)
+    if kind == "http" and 400 <= error["status"] < 600:
+        return text(error["status"], message)
+    log.error("model %r failed: %s", name, message)
+    return text(500, message)
+
+
+def text(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """An error as DEEPaaS words it: `404: Not Found`."""
+    return PlainTextResponse(f"{status}: {message}", status, headers)
+
+
+async def _version(_: Request) -> Response:
+    return JSONResponse(_VERSION)
+
+
+async def _models(request: Request) -> Response:
+    return JSONResponse({"models": [metadata(model) for model in _services(request)]})
+
+
+async def _model(request: Request) -> Response:
+    return JSONResponse(metadata(_services(request).get(request.path_params["name"])))
+
+
+async def _predict(request: Request) -> Response:
+    services, name = _services(request), request.path_params["name"]
+    services.get(name)
+    async with received(request, services.uploads, services.limits) as asked:
+        began = time.monotonic()
+        # Asked for again: while the files came in another version may have taken over.
+        answer = await services.get(name).predict(asked)
+        seconds = time.monotonic() - began
+    told = response(answer, name)
+    told.headers["Server-Timing"] = f"predict;dur={1000 * seconds:.1f}"
+    return told
+
+
+async def _with_slash(request: Request) -> Response:
+    url = request.url.path + "/" + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(url, 308)
+
+
+async def _openapi(request: Request) -> Response:
+    wanted = request.query_params.get("model")
+    services = _services(request)
+    models = [services.get(wanted)] if wanted else list(services)
+    return JSONResponse(openapi.document(models, str(request.base_url).rstrip("/")))
+
+
+async def _live(_: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _ready(request: Request) -> Response:
+    """200 once no model is on its way; one that cannot be started is named, and does not hide the others."""
+    services = _services(request)
+    starting = [model.deployed.name for model in services if model.state == "starting"]
+    failed = {model.deployed.name: model.reason for model in services if model.state == "failed"}
+    ready = [model.deployed.name for model in services if model.state == "ready"]
+    told: dict[str, Any] = {"ready": not starting, "models": ready, "starting": starting, "failed": failed}
+    if services.trouble:
+        told["trouble"] = services.trouble
+    return JSONResponse(told, 503 if starting else 200, {"Retry-After": "1"} if starting else None)
+
+
+def _services(request: Request) -> Services:
+    return request.app.state.services

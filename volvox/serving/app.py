@@ -1,0 +1,105 @@
+"""The web server of one machine: model API, pages, catalogue, deploying."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from volvox.errors import NotFound, VolvoxError
+from volvox.serving import admin, api, pages
+from volvox.serving.limits import Limits
+from volvox.serving.reading import Malformed
+from volvox.serving.served import Busy
+from volvox.serving.services import Services
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+log = logging.getLogger(__name__)
+
+
+def create_app(home: Path, limits: Limits | None = None, services: Services | None = None) -> Starlette:
+    """The application; its models start when it does, and end with it.
+
+    Args:
+        home: The folder that holds all state (VOLVOX_HOME): `serving/`, `catalogue/`, `stack/`.
+        limits: How much it takes on.
+        services: The models to serve (default: those that `home` remembers).
+    """
+    limits = limits or Limits()
+    services = services or Services(home / "serving", limits)
+
+    @contextlib.asynccontextmanager
+    async def life(_: Starlette) -> AsyncIterator[None]:
+        services.open()
+        try:
+            yield
+        finally:
+            await services.close()
+
+    app = Starlette(
+        routes=[*api.routes(), *admin.routes(), *pages.routes()],
+        lifespan=life,
+        exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
+    )
+    app.router.redirect_slashes = False  # it answers 307, DEEPaaS 308
+    app.state.home, app.state.services = home, services
+    app.add_middleware(_Headers)
+    return app
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VolvoxError)
+    if isinstance(error, Malformed):
+        return JSONResponse(error.messages, error.status)
+    if isinstance(error, NotFound) and pages.wanted(request):
+        return pages.not_found(request, str(error))
+    headers = {"Retry-After": "1"} if error.status == 503 else {}
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if pages.wanted(request):
+        return pages.failed(request, str(error), error.status, headers)
+    return api.text(error.status, str(error), headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404 and pages.wanted(request):
+        return pages.not_found(request, f"there is no page {request.url.path}")
+    return api.text(error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return api.text(500, f"{type(error).__name__} in the server; its log says more")
+
+
+class _Headers:
+    """Adds the security headers to every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -1,0 +1,26 @@
+"""How much one server takes on before it says no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a served model may be asked at once, and how long an answer may take.
+
+    Attributes:
+        upload_bytes: The largest request body.
+        queue: How many requests may wait for one model; one more is answered 429.
+        deadline_seconds: From the moment a request was read to its answer; later it is answered 503 or 504.
+        start_seconds: How long a worker may take to import and warm its module.
+        text_bytes: The largest form field or JSON body, which are held in memory.
+        fields: How many parts a form may have.
+    """
+
+    upload_bytes: int = 256 << 20
+    queue: int = 64
+    deadline_seconds: float = 60.0
+    start_seconds: float = 180.0
+    text_bytes: int = 8 << 20
+    fields: int = 1000

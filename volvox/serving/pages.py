@@ -1,0 +1,226 @@
+"""The pages for people: home, the served models with their try pages, the API's documentation, the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import mimetypes
+import shutil
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from volvox.errors import NotFound
+from volvox.serving import api, openapi, opening
+from volvox.serving.reading import received
+from volvox.serving.served import ServedModel
+from volvox.serving.services import Services, samples
+from volvox.serving.smoke import classifications, file_argument
+
+_HERE = Path(__file__).parent
+_WEB = _HERE.parent / "web"
+_FOR_PROGRAMS = ("/v2", "/admin", "/health", "/openapi.json")
+
+
+def routes() -> list[BaseRoute]:
+    """Every page, and the style sheets and scripts they need."""
+    return [
+        Route("/", _home),
+        Route("/docs", _docs),
+        *(Route(path, _to_docs) for path in ("/docs/", "/api", "/ui")),
+        Route("/models/", _models),
+        Route("/models/{name}/", _try),
+        Route("/models/{name}/", _answer, methods=["POST"]),
+        Route("/models/{name}/samples/{file}", _sample),
+        *(Route(path, _with_slash) for path in ("/models", "/models/{name}", "/catalogue")),
+        Route("/catalogue/{path:path}", _catalogue),
+        Route("/open/{service}", _open),
+        Route("/open/{service}/{path:path}", _open),
+        Mount("/static/serving", StaticFiles(directory=_HERE / "static", check_dir=False)),
+        Mount("/static", StaticFiles(directory=_WEB / "static", check_dir=False)),
+    ]
+
+
+def wanted(request: Request) -> bool:
+    """Whether the answer is for a person rather than for a program."""
+    return not request.url.path.startswith(_FOR_PROGRAMS)
+
+
+def not_found(request: Request, reason: str) -> Response:
+    """A page that says what is not there, and what is."""
+    return _page(request, "problem.html", 404, title="Not found", reason=reason)
+
+
+def failed(request: Request, reason: str, status: int, headers: dict[str, str]) -> Response:
+    """A page that says why something did not work."""
+    title = "Not now" if status in (429, 503, 504) else "That did not work"
+    page = _page(request, "problem.html", status, title=title, reason=reason)
+    page.headers.update(headers)
+    return page
+
+
+async def _home(request: Request) -> Response:
+    if "text/html" not in request.headers.get("accept", ""):  # a client of the DEEPaaS API asks here for its versions
+        return JSONResponse(api.VERSIONS)
+    return _page(request, "home.html")
+
+
+async def _models(request: Request) -> Response:
+    return _page(request, "models.html")
+
+
+async def _docs(request: Request) -> Response:
+    return _page(request, "docs.html", curl=functools.partial(_curl, request))
+
+
+async def _to_docs(_: Request) -> Response:
+    return RedirectResponse("/docs", 302)
+
+
+async def _with_slash(request: Request) -> Response:
+    return RedirectResponse(request.url.path + "/", 308)
+
+
+async def _try(request: Request) -> Response:
+    return _try_page(request, _services(request).get(request.path_params["name"]))
+
+
+async def _answer(request: Request) -> Response:
+    """The try page's form, sent by a browser without JavaScript."""
+    services, name = _services(request), request.path_params["name"]
+    model = services.get(name)
+    async with received(request, services.uploads, services.limits) as sent:
+        asked = _from_form(model, sent)
+        chosen = next(iter(sent.get("form", {}).get("sample", [])), "")
+        field = file_argument(model.description.get("predict", []))
+        if chosen and field:
+            path = _sample_path(model, chosen)
+            # The module may move or remove what it is given.
+            copy = shutil.copyfile(path, sent["folder"] / path.name)
+            asked["files"] = {field: [{"path": str(copy), "content_type": _kind(path), "name": path.name}]}
+        said = api.response(await services.get(name).predict(asked), name)
+    return _try_page(request, model, said)
+
+
+def _from_form(model: ServedModel, sent: dict[str, Any]) -> dict[str, Any]:
+    """A form's values as a module expects them: empty fields were not given, a list has one value a line."""
+    form = {name: values for name, values in sent.get("form", {}).items() if any(values)}
+    values: dict[str, Any] = {}
+    for argument in model.description.get("predict", []):
+        name = argument["name"]
+        if argument["type"] == "array" and name in form:
+            form[name] = [line for value in form[name] for line in value.splitlines() if line]
+        elif argument["type"] == "object" and name in form:
+            text = form.pop(name)[0]
+            try:
+                values[name] = json.loads(text)
+            except ValueError:  # the module's own message is better than ours
+                values[name] = text
+    return {"form": form, "json": values, "files": sent.get("files", {})}
+
+
+def _try_page(request: Request, model: ServedModel, said: Response | None = None) -> Response:
+    context: dict[str, Any] = {}
+    if said is not None:
+        text = bytes(said.body).decode(errors="replace")
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = text
+        rows = [list(zip(*pair, strict=False)) for pair in classifications(answer)] if said.status_code == 200 else []
+        shown = answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False)
+        context = {"answered": True, "status": said.status_code, "rows": rows, "raw": shown}
+    return _page(
+        request, "model.html", said.status_code if said else 200,
+        model=model, file_field=file_argument(model.description.get("predict", [])), about=api.metadata(model),
+        samples=[path.name for path in samples(model)], curl=_curl(request, model), **context,
+    )  # fmt: skip
+
+
+async def _sample(request: Request) -> Response:
+    path = _sample_path(_services(request).get(request.path_params["name"]), request.path_params["file"])
+    return FileResponse(path, media_type=_kind(path), headers={"Cache-Control": "no-cache"})
+
+
+def _sample_path(model: ServedModel, name: str) -> Path:
+    for path in samples(model):
+        if path.name == name:
+            return path
+    raise NotFound(f"model {model.deployed.name!r} has no sample {name!r}")
+
+
+def _kind(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+async def _catalogue(request: Request) -> Response:
+    root = (request.app.state.home / "catalogue").resolve()
+    path = (root / request.path_params["path"]).resolve()
+    if path.is_relative_to(root) and "\0" not in str(path):
+        if path.is_dir() and (path / "index.html").is_file():
+            if not request.url.path.endswith("/"):
+                return RedirectResponse(request.url.path + "/", 308)
+            path = path / "index.html"
+        if path.is_file():
+            return FileResponse(path, headers={"Cache-Control": "no-cache"})
+    if path == root:
+        return _page(request, "empty_catalogue.html")
+    raise NotFound(f"the catalogue has no page {request.path_params['path']!r}")
+
+
+async def _open(request: Request) -> Response:
+    service, path = request.path_params["service"], request.path_params.get("path", "")
+    known = await asyncio.to_thread(opening.addresses, request.app.state.home)
+    if service not in known and service not in opening.TITLES:
+        raise NotFound(f"the stack has no service {service!r}; it has {', '.join(sorted(known)) or 'none running'}")
+    title = opening.TITLES.get(service, service)
+    if service in known and await opening.answers(known[service], service):
+        return RedirectResponse(opening.target(known[service], path, request.url.query), 302)
+    return _page(request, "starting.html", service=title, started=service in known)
+
+
+def _curl(request: Request, model: ServedModel) -> str:
+    server = str(request.base_url).rstrip("/")
+    found = samples(model)
+    if not found or file_argument(model.description.get("predict", [])) is None:
+        return openapi.curl(model, server)
+    sample = f"{server}/models/{model.deployed.name}/samples/{found[0].name}"
+    return f"curl -sS {sample} | {openapi.curl(model, server, f'-;filename={found[0].name}')}"
+
+
+def _page(request: Request, template: str, status: int = 200, **context: Any) -> Response:
+    services = _services(request)
+    catalogued = request.app.state.home / "catalogue"
+    html = (
+        _templates()
+        .get_template(template)
+        .render(
+            served=list(services),
+            trouble=services.trouble,
+            describe=api.metadata,
+            in_catalogue=lambda model: (catalogued / model.deployed.name / "index.html").is_file(),
+            **context,
+        )
+    )
+    return HTMLResponse(html, status)
+
+
+@functools.cache
+def _templates() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(
+        loader=FileSystemLoader([_HERE / "templates", _WEB / "templates"]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _services(request: Request) -> Services:
+    return request.app.state.services
