@@ -99,6 +99,7 @@ class ModelServer(Block):
             What is served now (see `served`), and whether that is a change.
 
         Raises:
+            VolvoxError: If the server's disk is full.
             ModuleFailed: If the version does not start or does not answer as it should; nothing has changed then.
             InvalidInput: If the server cannot use what it was given, or refuses the token.
             Unavailable: If the server does not answer.
@@ -194,6 +195,8 @@ def _error(answer: httpx.Response, asked: str) -> VolvoxError:
         return NotFound(message)
     if status in (429, 503, 504):
         return Unavailable(message)
+    if status == 507:
+        return VolvoxError(message)
     if status >= 500:
         return ModuleFailed(message)
     return InvalidInput(f"{asked}: {message}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 _WRITE_SECONDS = 1.0
-_SYSTEM_SECONDS = 3.0
+_SYSTEM_SECONDS = 3
 _PATIENCE_SECONDS = 5.0
 _BATCH = 1000  # metrics that one request may hold
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class TrackedRun:
         Raises:
             Unavailable: If the server does not answer.
         """
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             run_id = json.loads(kept.read_text())["run_id"]
             if tracking.resume_run(run_id):
                 return cls(tracking, run_id)

@@ -44,7 +44,8 @@ class Tracking(Block):
         ```python
         from blocks.tracking import Tracking
 
-        await Tracking.load("BLOCK_NAME").activate()
+        tracking = Tracking.load("BLOCK_NAME")
+        await tracking.activate()
         ```
     """
 

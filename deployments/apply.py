@@ -50,7 +50,7 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
                 await _remember(client, folder)
         except httpx.TransportError as error:
             raise Unavailable(
-                f"the Prefect server at {prefect_url} does not answer ({type(error).__name__}); start it with `volvox up`"
+                f"the Prefect server at {prefect_url} does not answer ({type(error).__name__}); `volvox up` starts one"
             ) from error
     return [change for change in changes if change]
 
@@ -99,7 +99,7 @@ async def _pool(client: PrefectClient, pool: dict[str, Any]) -> str:
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
 
-    name, template = pool["name"], await _job_template(client, pool)
+    name, template = pool["name"], _job_template(pool)
     wanted = {
         "description": pool.get("description", ""),
         "concurrency_limit": pool.get("concurrency_limit"),
@@ -120,7 +120,7 @@ async def _pool(client: PrefectClient, pool: dict[str, Any]) -> str:
     return f"updated work pool {name!r}"
 
 
-async def _job_template(client: PrefectClient, pool: dict[str, Any]) -> dict[str, Any]:
+def _job_template(pool: dict[str, Any]) -> dict[str, Any]:
     if pool["type"] != "process":
         raise InvalidInput(f"pool {pool['name']!r} is of type {pool['type']!r}; only 'process' is known here")
     from prefect.workers.process import ProcessWorker
@@ -134,13 +134,13 @@ async def _job_template(client: PrefectClient, pool: dict[str, Any]) -> dict[str
 
 async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list[str]:
     from prefect.client.schemas.actions import DeploymentUpdate
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import MissingFlowError, ObjectNotFound
     from prefect.flows import load_flow_from_entrypoint
     from prefect.utilities.callables import parameter_schema
 
     try:
         flow = load_flow_from_entrypoint(definition["entrypoint"], use_placeholder_flow=False)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, MissingFlowError) as error:
         raise InvalidInput(f"deployment {definition['name']!r} names {definition['entrypoint']}: {error}") from error
     wanted: dict[str, Any] = {
         "entrypoint": definition["entrypoint"],
@@ -202,7 +202,10 @@ async def _update_schedule(
     there = (getattr(found.schedule, "cron", None), getattr(found.schedule, "timezone", None))
     if there == (wanted.schedule.cron, wanted.schedule.timezone):
         return ""
-    await client.update_deployment_schedule(deployment.id, found.id, schedule=wanted.schedule)
+    # The server takes what is not said for empty, so what the operator set is said again.
+    await client.update_deployment_schedule(
+        deployment.id, found.id, schedule=wanted.schedule, active=found.active, parameters=found.parameters
+    )
     return f"updated schedule {one['slug']!r} of {name!r}"
 
 

@@ -27,6 +27,7 @@ _SILENCE = timedelta(seconds=75)
 _HEARD_WITHIN = timedelta(seconds=35)
 _STILL_SILENT_SECONDS = 40.0
 _EVERY_SECONDS = 10.0
+_RUNS_ASKED = 15  # an answer holds 50 events, and a run sends at most two in that time
 _MESSAGE = "No sign of life: the process or its machine is gone. Run it again; finished stages are reused."
 
 
@@ -50,7 +51,7 @@ def automation() -> AutomationCore:
             threshold=1,
             within=_SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, name=None, message=_MESSAGE)],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name=None, message=_MESSAGE, force=False)],
     )
 
 
@@ -81,7 +82,7 @@ async def sweep(client: PrefectClient, silent_since: dict[UUID, float], now: flo
 
     running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
     found = {run.id: run for run in await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running))}
-    heard = await _heard_of(client) if found else set()
+    heard = await _heard_of(client, list(found))
     for run_id in list(silent_since):
         if run_id not in found or run_id in heard:
             del silent_since[run_id]
@@ -91,22 +92,30 @@ async def sweep(client: PrefectClient, silent_since: dict[UUID, float], now: flo
             continue
         latest = await client.read_flow_run(run_id)
         if latest.state is not None and not latest.state.is_final():
-            await client.set_flow_run_state(run_id, Crashed(message=_MESSAGE), force=True)
+            await client.set_flow_run_state(run_id, Crashed(message=_MESSAGE))
             dead.append(run_id)
         del silent_since[run_id]
     return dead
 
 
-async def _heard_of(client: PrefectClient) -> set[UUID]:
-    """The runs that gave a sign of life lately."""
+async def _heard_of(client: PrefectClient, runs: list[UUID]) -> set[UUID]:
+    """Those of `runs` that gave a sign of life lately."""
     since = datetime.now(UTC) - _HEARD_WITHIN
-    response = await client._client.post(  # the client has no method for events
-        "/events/filter",
-        json={
-            "filter": {"occurred": {"since": since.isoformat()}, "event": {"name": [HEARTBEAT]}, "order": "DESC"},
-            "limit": 50,
-        },
-    )
-    response.raise_for_status()
-    ids = {event["resource"]["prefect.resource.id"].rpartition(".")[2] for event in response.json()["events"]}
-    return {UUID(run_id) for run_id in ids}
+    heard: set[UUID] = set()
+    for start in range(0, len(runs), _RUNS_ASKED):
+        asked = [f"prefect.flow-run.{run_id}" for run_id in runs[start : start + _RUNS_ASKED]]
+        response = await client._client.post(  # the client has no method for events
+            "/events/filter",
+            json={
+                "filter": {
+                    "occurred": {"since": since.isoformat()},
+                    "event": {"name": [HEARTBEAT]},
+                    "resource": {"id": asked},
+                    "order": "DESC",
+                },
+                "limit": 50,
+            },
+        )
+        response.raise_for_status()
+        heard |= {UUID(e["resource"]["prefect.resource.id"].rpartition(".")[2]) for e in response.json()["events"]}
+    return heard

@@ -1,4 +1,4 @@
-"""The one worker of a single machine: makes the local Prefect server match, then runs what its pool `local` is given."""
+"""The one worker of a single machine: makes the Prefect server match, then runs what the pool `local` is given."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ async def _work(prefect_url: str) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
     if not await is_applied(prefect_url):
         try:
-            print("\n".join(await apply(prefect_url)), flush=True)  # noqa: T201 - the service's log
+            print("\n".join(await apply(prefect_url)), flush=True)
         except VolvoxError as error:  # what was applied until then can be run all the same
-            print(f"error: {error}", flush=True)  # noqa: T201
+            print(f"error: {error}", flush=True)
     gc.freeze()
     gc.enable()
     sweeping = asyncio.create_task(sweep_forever())
@@ -69,7 +69,7 @@ async def _work(prefect_url: str) -> None:
 
 def _started(text: str) -> None:
     """Prefect's worker says that it has started, which is when it is ready."""
-    print(text, flush=True)  # noqa: T201 - the service's log
+    print(text, flush=True)
     if ready := os.environ.get("VOLVOX_READY_FILE"):
         Path(ready).touch()
 

@@ -33,7 +33,11 @@ _FORM = "1"  # to be raised when the metrics or the report change: evaluations a
 
 
 @task(
-    name="evaluate_model", retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=is_transient, cache_policy=NO_CACHE
+    name="evaluate_model",
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
 )
 @progress.working
 async def evaluate_model(
@@ -85,7 +89,7 @@ async def _evaluate(
         predictions, numbers = await _asked(model.module, dataset, held_out, weights, output)
         await drawing
         made = await asyncio.to_thread(
-            _scored, model, dataset, predictions, numbers, held_out / "images", report, store
+            _scored, model, dataset, predictions, numbers, images=held_out / "images", report=report, store=store
         )
         await asyncio.gather(_tracked(made, model, report, tracking), _shown(made, model, dataset, tracking))
         return made
@@ -137,6 +141,7 @@ def _scored(
     dataset: Dataset,
     predictions: Predictions | None,
     numbers: dict[str, float],
+    *,
     images: Path,
     report: Path,
     store: Store,
@@ -163,7 +168,9 @@ def _scored(
                 "images": len(predictions.files),
             }
         )
-    (report / "evaluation.json").write_text(made.model_dump_json(indent=1, exclude={"predictions_object", "report_tree"}))
+    (report / "evaluation.json").write_text(
+        made.model_dump_json(indent=1, exclude={"predictions_object", "report_tree"})
+    )
     return made.model_copy(update={"report_tree": store.put_tree(report)})
 
 
@@ -207,7 +214,12 @@ async def _shown(made: Evaluation, model: TrainedModel, dataset: Dataset, tracki
 
 def _markdown(made: Evaluation, model: TrainedModel, dataset: Dataset) -> str:
     """The evaluation as a page."""
-    lines = [f"# {model.module} on {dataset.name}: {made.images} held-out images", "", "| metric | value |", "|---|---|"]
+    lines = [
+        f"# {model.module} on {dataset.name}: {made.images} held-out images",
+        "",
+        "| metric | value |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {value:.4f} |" for name, value in sorted(made.metrics.items())]
     if made.per_class:
         lines += ["", "| class | precision | recall | F1 | images |", "|---|---|---|---|---|"]

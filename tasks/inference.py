@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ async def answer_object(
         dataset: Needed if no source is given.
         store: Where the answer is kept.
         server: What serves the model.
-        home: In whose cache an object from the web is kept.
+        home: In whose cache an object from the web lies while it is asked.
 
     Raises:
         NotFound: If there is no such object.
@@ -93,16 +94,13 @@ async def _local(source: str, home: Home) -> AsyncIterator[tuple[Path, str]]:
         from volvox.data.download import download
         from volvox.data.http import WebObject
 
-        remote, folder = WebObject(source), home.folder("cache", "objects")
+        remote = WebObject(source)
+        with tempfile.TemporaryDirectory(dir=home.cache, prefix="object-") as folder:
 
-        def fetch(cancelled: threading.Event) -> Path:
-            return download(remote, folder, cancelled)
+            def fetch(cancelled: threading.Event) -> Path:
+                return download(remote, Path(folder), cancelled)
 
-        file = await in_thread(fetch)
-        try:
-            yield file, PurePosixPath(unquote(parts.path)).name or "object"
-        finally:
-            file.unlink(missing_ok=True)  # its answer is kept, under the digest of what was there today
+            yield await in_thread(fetch), PurePosixPath(unquote(parts.path)).name or "object"
         return
     if parts.scheme == "file":
         source = unquote(parts.path)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import mimetypes
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,11 @@ _ANSWERS_AT_ONCE_SECONDS = 0.5
 
 
 @task(
-    name="register_model", retries=2, retry_delay_seconds=[5, 30], retry_condition_fn=is_transient, cache_policy=NO_CACHE
+    name="register_model",
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
 )
 @progress.working
 async def register_model(
@@ -71,10 +76,13 @@ async def register_model(
             return kept
         await tracking.activate()
         champion = await asyncio.to_thread(tracking.aliased, name, CHAMPION)
-        verdict = await _verdict(module, model, evaluation, dataset, champion, store)
+        verdict = await _verdict(module, model, evaluation, dataset, champion=champion, store=store)
         if not verdict.accepted:
             raise GateRefused(f"{name}: the gate refused the model, {_stays(champion)}: {verdict.reason}", verdict)
-        registering = _Registration(name, model, evaluation, dataset, module, verdict, store, tracking)
+        registering = _Registration(
+            name=name, model=model, evaluation=evaluation, dataset=dataset, module=module, verdict=verdict,
+            store=store, tracking=tracking,
+        )  # fmt: skip
         version = await asyncio.to_thread(registering.promote, champion)
         store.put_record("version", f"{name}-{version.version}", version.model_dump(mode="json"))
         store.put_record(CHAMPION, name, version.model_dump(mode="json"))
@@ -91,7 +99,9 @@ def published_version(store: Store, reference: str) -> ModelVersion:
     found = find_record(store, *(("version", f"{name}-{number}") if number else (CHAMPION, name)), ModelVersion)
     if found is None:
         wanted = f"version {number} of a model" if number else "a champion of a model"
-        raise NotFound(f"the store at {store.root} knows no {wanted} named {name!r}; `volvox models` lists what there is")
+        raise NotFound(
+            f"the store at {store.root} knows no {wanted} named {name!r}; `volvox models` lists what there is"
+        )
     return found
 
 
@@ -118,6 +128,7 @@ async def _verdict(
     model: TrainedModel,
     evaluation: Evaluation,
     dataset: Dataset,
+    *,
     champion: TaggedVersion | None,
     store: Store,
 ) -> Verdict:
@@ -151,7 +162,9 @@ def stated_quality(module: Module, evaluation: Evaluation) -> tuple[str, float]:
     """
     stated = module.metadata().get("quality") or {}
     if not isinstance(stated, dict):
-        raise InvalidInput(f"`quality` in the metadata of module {module.name!r} must have the keys metric and threshold")
+        raise InvalidInput(
+            f"`quality` in the metadata of module {module.name!r} must have the keys metric and threshold"
+        )
     metric, threshold = str(stated.get("metric", "accuracy")), stated.get("threshold", 0.5)
     if metric in _LESS_IS_BETTER or metric not in evaluation.metrics:
         usable = ", ".join(sorted(set(evaluation.metrics) - set(_LESS_IS_BETTER)))
@@ -174,9 +187,7 @@ async def _champion_evaluation(champion: TaggedVersion, dataset: Dataset, store:
     return kept or await evaluate_model.fn(model, dataset, store, Home.current())
 
 
-def _difference(
-    ours: Evaluation, theirs: Evaluation, dataset: Dataset, metric: str, store: Store
-) -> Difference | None:
+def _difference(ours: Evaluation, theirs: Evaluation, dataset: Dataset, metric: str, store: Store) -> Difference | None:
     """The paired comparison, over the classes of the data and of both models; None without predictions of both."""
     from volvox.evaluation.comparison import COMPARABLE, paired_bootstrap
     from volvox.evaluation.predictions import Predictions
@@ -192,30 +203,30 @@ def _difference(
 # -- MLflow ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _Registration:
     """One model on its way to being a registered version; its methods block."""
 
-    def __init__(
-        self,
-        name: str,
-        model: TrainedModel,
-        evaluation: Evaluation,
-        dataset: Dataset,
-        module: Module,
-        verdict: Verdict,
-        store: Store,
-        tracking: Tracking,
-    ) -> None:
-        self.name, self.model, self.evaluation, self.dataset = name, model, evaluation, dataset
-        self.module, self.verdict, self.store, self.tracking = module, verdict, store, tracking
-        self.tags = {
-            "volvox.model": model.digest,
-            "volvox.module": model.module,
-            "volvox.module_version": model.module_version,
-            "volvox.code": model.code,
-            "volvox.dataset": dataset.digest,
-            "volvox.evaluation": evaluation.digest,
-            "volvox.weights": model.weights_tree,
+    name: str
+    model: TrainedModel
+    evaluation: Evaluation
+    dataset: Dataset
+    module: Module
+    verdict: Verdict
+    store: Store
+    tracking: Tracking
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the version is found by, and made of."""
+        return {
+            "volvox.model": self.model.digest,
+            "volvox.module": self.model.module,
+            "volvox.module_version": self.model.module_version,
+            "volvox.code": self.model.code,
+            "volvox.dataset": self.dataset.digest,
+            "volvox.evaluation": self.evaluation.digest,
+            "volvox.weights": self.model.weights_tree,
         }
 
     def promote(self, champion: TaggedVersion | None) -> ModelVersion:
@@ -275,10 +286,11 @@ class _Registration:
         from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 
         experiment_id = client.get_run(run_id).info.experiment_id
-        wanted = f"tags.`volvox.model` = '{self.model.digest}' AND status = 'READY'"
-        if found := client.search_logged_models([experiment_id], filter_string=wanted, max_results=1):
-            return found[0].model_id
-        outputs = [
+        for found in client.search_logged_models([experiment_id], f"tags.`volvox.model` = '{self.model.digest}'"):
+            if found.status == "READY":
+                return found.model_id
+            client.delete_logged_model(found.model_id)  # its files may be incomplete
+        outputs: list[Any] = [
             ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability"),
             ColSpec(Array(DataType.string), "labels"), ColSpec(Array(DataType.double), "probabilities"),
         ]  # fmt: skip
@@ -312,5 +324,3 @@ class _Registration:
         image = min(files, key=lambda file: file.stat().st_size)
         kind = mimetypes.guess_type(image.name)[0] or "application/octet-stream"
         return f"data:{kind};base64,{base64.b64encode(image.read_bytes()).decode()}"
-
-

@@ -92,4 +92,4 @@ def _file(item: Any, place: Path) -> Path:
         if not Path(item).is_file():
             raise InvalidInput(f"there is no image at {str(item)!r}")
         return Path(item).absolute()
-    raise InvalidInput(f"an image is a path, bytes or a data: URL, not a {type(item).__name__}")
+    raise InvalidInput(f"an image is a path, bytes or a data: URL; this is of type {type(item).__name__}")

@@ -161,7 +161,10 @@ def test_a_port_in_use_is_worked_around_and_told(tmp_path: Path) -> None:
             pass  # the stack of these tests has it already: as good
         else:
             taken.listen()
-        code = "from volvox.settings import Home; from volvox.stack import stack; stack.ensure(Home.current(), ['web'], print)"
+        code = (
+            "from volvox.settings import Home; from volvox.stack import stack\n"
+            "stack.ensure(Home.current(), ['web'], print)"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True,
             env={**os.environ, "VOLVOX_HOME": str(installation.home)},

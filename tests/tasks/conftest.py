@@ -46,7 +46,7 @@ def get_predict_args():
     }
 
 def _chosen(name, model):
-    true = int(Path(name).stem.split("-")[0])
+    true = int(Path(name).stem.split("-")[0]) % len(model["classes"])
     luck = int(hashlib.sha256(Path(name).stem.encode()).hexdigest(), 16) % 1000 / 1000
     return true if luck < model["skill"] else (true + 1) % len(model["classes"])
 

@@ -31,7 +31,9 @@ def runs(tracking, name):
     return client.search_runs([experiment.experiment_id]) if experiment else []
 
 
-def test_a_training_is_one_run_with_parameters_steps_tags_data_and_weights(train, tracking, name, dataset, store) -> None:
+def test_a_training_is_one_run_with_parameters_steps_tags_data_and_weights(
+    train, tracking, name, dataset, store
+) -> None:
     seen: list[progress.Event] = []
     with progress.listening(seen.append):
         model = asyncio.run(train(epochs=3))
@@ -73,7 +75,7 @@ def test_other_arguments_are_another_training(train) -> None:
 
 @pytest.mark.parametrize("arguments", [{"epochs": 0}, {"speed": 3}])
 def test_refused_arguments_begin_nothing(train, tracking, name, home, arguments) -> None:
-    with pytest.raises(InvalidInput, match="epochs|speed"):
+    with pytest.raises(InvalidInput, match=r"epochs: |speed: "):
         asyncio.run(train(**arguments))
     assert runs(tracking, name) == []
     assert not (home.root / "checkpoints").exists()

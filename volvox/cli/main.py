@@ -34,7 +34,7 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(listed())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in listed():
             return None
         command = load(cmd_name)
@@ -54,7 +54,7 @@ class Commands(click.Group):
             raise click.UsageError(f"there is no command {name!r}{hint}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         groups: dict[str, list[tuple[str, str]]] = {}
         for name, entry in listed().items():
             groups.setdefault(entry["group"], []).append((name, entry["summary"]))

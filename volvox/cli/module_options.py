@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 _TYPES: dict[str, click.ParamType] = {"integer": click.INT, "number": click.FLOAT}
-_PREFIX = "module_argument:"
+_PREFIX = "module_argument_"
 
 
 class ModuleCommand(click.Command):
@@ -21,15 +21,17 @@ class ModuleCommand(click.Command):
         )
         own = [option for option in self.params if not str(option.name).startswith(_PREFIX)]
         taken = {flag for option in own for flag in [*option.opts, *option.secondary_opts]}
-        self.params = own + [_option(told, module, taken) for told in _described(module) if told["type"] != "file"]
+        offered = [told for told in _described(module) if told["type"] != "file"]
+        self.params = own + [_option(told, f"{_PREFIX}{place}", module, taken) for place, told in enumerate(offered)]
+        ctx.meta[_PREFIX] = [told["name"] for told in offered]  # a wire name may be no Python name
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Collect what was given for the module under the parameter `arguments`, by wire name."""
-        given = {name: ctx.params.pop(name) for name in list(ctx.params) if name.startswith(_PREFIX)}
+        given = [(name, ctx.params.pop(f"{_PREFIX}{place}", None)) for place, name in enumerate(ctx.meta[_PREFIX])]
         ctx.params["arguments"] = {
-            name.removeprefix(_PREFIX): list(value) if isinstance(value, tuple) else value
-            for name, value in given.items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given
             if value is not None and value != ()
         }
         return super().invoke(ctx)
@@ -51,11 +53,10 @@ def _described(module: str) -> list[dict[str, Any]]:
     return asyncio.run(calling.describe(discovery.find(module), Home.current().ensure()))["train"]
 
 
-def _option(told: dict[str, Any], module: str, taken: set[str]) -> click.Option:
+def _option(told: dict[str, Any], name: str, module: str, taken: set[str]) -> click.Option:
     flag = told["name"].replace("_", "-").lower()
     if f"--{flag}" in taken:
         flag = f"{module.replace('_', '-')}-{flag}"
-    name = _PREFIX + told["name"]
     text = " ".join(filter(None, [told["help"], _limits(told), _default(told)]))
     if told["type"] == "boolean":
         return click.Option([name, f"--{flag}/--no-{flag}"], default=None, help=text)

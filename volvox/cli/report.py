@@ -78,15 +78,11 @@ def _heading(cycle: Cycle) -> Text:
     from rich.text import Text
 
     dataset = cycle.dataset
-    parts = [
-        f"{dataset.total('train')} training",
-        f"{dataset.total('val')} validation",
-        f"{dataset.total('test')} test",
-    ]
-    version = f" version {cycle.version.version}" if cycle.version else ""
+    parts = f"{dataset.total('train')} training, {dataset.total('val')} validation, {dataset.total('test')} test"
     left = f", {dataset.rejected_total} left out" if dataset.rejected_total else ""
-    images = f"   {len(dataset.classes)} classes, images: {', '.join(parts)}{left}"
-    return Text.assemble((f"{cycle.name}{version}", "bold"), (images, "dim"))
+    version = f" version {cycle.version.version}" if cycle.version else ""
+    told = f"   {len(dataset.classes)} classes, images: {parts}{left}"
+    return Text.assemble((f"{cycle.name}{version}", "bold"), (told, "dim"))
 
 
 def _scores(cycle: Cycle, plain: bool) -> Table:
@@ -111,10 +107,8 @@ def _bars(scores: tuple[ClassScore, ...], plain: bool) -> Text:
         return Text()
     shown = list(scores) if len(scores) <= _CLASSES else sorted(scores, key=lambda score: score.f1)[:_CLASSES]
     width = min(24, max(len(score.name) for score in shown))
-    which = (
-        "F1 of each class" if len(shown) == len(scores) else f"F1 of the {len(shown)} worst of {len(scores)} classes"
-    )
-    chart = Text.assemble((which, "dim"))
+    which = "each class" if len(shown) == len(scores) else f"the {len(shown)} worst of {len(scores)} classes"
+    chart = Text.assemble((f"F1 of {which}", "dim"))
     for score in shown:
         colour = "green" if score.f1 >= 0.9 else "yellow" if score.f1 >= 0.7 else "red"
         name = score.name if len(score.name) <= width else score.name[: width - 1] + "."
@@ -143,9 +137,8 @@ def _verdict(cycle: Cycle, plain: bool) -> Table:
         return table
     word, mark = ("accepted", "✔") if verdict.accepted else ("refused", "✘")
     style = "bold green" if verdict.accepted else "bold red"
-    table.add_row(
-        Text("gate      ", style="dim"), Text(word if plain else f"{mark} {word}", style=style), verdict.reason
-    )
+    told = Text(word if plain else f"{mark} {word}", style=style)
+    table.add_row(Text("gate      ", style="dim"), told, verdict.reason)
     return table
 
 
@@ -158,21 +151,22 @@ def _decided(cycle: Cycle) -> Verdict | None:
 def _attempts(cycle: Cycle, plain: bool) -> Text:
     from rich.text import Text
 
-    told = Text()
+    marks = ("ok", "no") if plain else ("✔", "✘")
     first = cycle.attempts[0].arguments
     skipped = max(0, len(cycle.attempts) - _ATTEMPTS)
-    for number, attempt in list(enumerate(cycle.attempts, 1))[skipped:]:
-        changed = {name: value for name, value in attempt.arguments.items() if number == 1 or first.get(name) != value}
-        given = ", ".join(f"{name}={value}" for name, value in changed.items()) or "default arguments"
-        mark = ("ok" if plain else "✔") if attempt.verdict.accepted else ("no" if plain else "✘")
-        told.append(f"attempt {number:<3}", style="dim").append(
-            f"{mark} ", "green" if attempt.verdict.accepted else "red"
+    lines: list[Text] = [Text(f"({skipped} earlier attempts are in the record)", style="dim")] if skipped else []
+    for position, attempt in list(enumerate(cycle.attempts))[skipped:]:
+        given = {name: value for name, value in attempt.arguments.items() if not position or first.get(name) != value}
+        told = ", ".join(f"{name}={value}" for name, value in given.items()) or "the same arguments"
+        accepted = attempt.verdict.accepted
+        lines.append(
+            Text.assemble(
+                (f"attempt {position + 1:<3}", "dim"),
+                (marks[0] if accepted else marks[1], "green" if accepted else "red"),
+                f" {attempt.verdict.metric} {attempt.verdict.value:.3f}  {told[:60]}",
+            )
         )
-        told.append(f"{attempt.verdict.metric} {attempt.verdict.value:.3f}  {given[:60]}\n")
-    if skipped:
-        told.append(f"({skipped} earlier attempts are in the record)\n", style="dim")
-    told.rstrip()
-    return told
+    return Text("\n").join(lines)
 
 
 def _times(cycle: Cycle, wall_seconds: float) -> Table:
@@ -187,16 +181,14 @@ def _times(cycle: Cycle, wall_seconds: float) -> Table:
     rows = (len(cells) + 2) // 3
     for row in range(rows):
         table.add_row(*cells[row::rows])
-    spent = orchestration_seconds(cycle, wall_seconds)
+    told = Text.assemble(
+        ("in all       ", "dim"),
+        (f"{clock(wall_seconds):>7}", "bold"),
+        (f"   of which orchestration {clock(orchestration_seconds(cycle, wall_seconds))}", "dim"),
+    )
     whole = Table.grid()
     whole.add_row(table)
-    whole.add_row(
-        Text.assemble(
-            ("in all       ", "dim"),
-            (f"{clock(wall_seconds):>7}", "bold"),
-            (f"   of which orchestration {clock(spent)}", "dim"),
-        )  # fmt: skip
-    )
+    whole.add_row(told)
     return whole
 
 

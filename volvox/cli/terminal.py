@@ -17,6 +17,7 @@ from volvox.cli.stage_lines import STAGES, StageLine, StageLines, clock, counts,
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 _BAR = 16
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -104,10 +105,9 @@ class Tree:
         table.add_column(no_wrap=True, ratio=None, overflow="ellipsis")
         table.add_column(no_wrap=True, justify="right")
         lines = self._lines.now()
+        branches = ("|- ", "`- ") if self._plain else ("├─ ", "└─ ")
         for position, line in enumerate(lines):
-            branch = (
-                ("`- " if self._plain else "└─ ") if position == len(lines) - 1 else "|- " if self._plain else "├─ "
-            )
+            branch = branches[position == len(lines) - 1]
             name = Text.assemble((branch, "dim"), self._mark(line, now), " ", (f"{line.name:<12}", _style(line)))
             seconds = clock(line.seconds(now)) if line.began else ""
             table.add_row(name, self._middle(line), Text(seconds, style="dim" if line.ended else ""))
@@ -124,7 +124,7 @@ class Tree:
         mark, style = shown[line.mark]
         return ({"✔": "+", "✘": "x"}.get(mark, mark) if self._plain else mark, style)
 
-    def _middle(self, line: StageLine) -> object:
+    def _middle(self, line: StageLine) -> Text:
         from rich.text import Text
 
         if line.mark == "waiting":

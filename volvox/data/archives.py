@@ -96,7 +96,7 @@ class _Unpacking:
             require_space(self.folder, sum(member.file_size for member in members), f"unpacking {self.archive.name}")
             for member in members:
                 name, kind = member.filename.replace("\\", "/"), stat.S_IFMT(member.external_attr >> 16)
-                path = self._place(name)
+                path = self._place(name, is_folder=member.is_dir())
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise self._refused(f"its member {name!r} is a link or a device")
                 if member.flag_bits & 1:
@@ -116,7 +116,7 @@ class _Unpacking:
                     cast("Any", opened).members = []  # the list would grow with the archive
                     if count > self.limits.members:
                         raise self._refused(f"it has more than {self.limits.members:,} members")
-                    path = self._place(member.name)
+                    path = self._place(member.name, is_folder=member.isdir())
                     if member.isdir():
                         continue
                     if not member.isreg() or member.issparse():
@@ -139,7 +139,7 @@ class _Unpacking:
         if total > max(self.limits.ratio_from, self.limits.ratio * self.size):
             raise self._refused(f"it unpacks to more than {self.limits.ratio:g} times its size")
 
-    def _place(self, name: str) -> Path | None:
+    def _place(self, name: str, *, is_folder: bool) -> Path | None:
         """Where the member `name` goes; None for the folder itself."""
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or name[1:2] == ":" or "\0" in name or len(name) > _LONGEST_NAME:
@@ -147,7 +147,9 @@ class _Unpacking:
         if not path.parts:
             return None
         folded = unicodedata.normalize("NFC", path.as_posix()).casefold()
-        if folded in self.names and not name.endswith("/"):
+        if is_folder:  # may be named again and again
+            return self.folder.joinpath(*path.parts)
+        if folded in self.names:
             raise self._refused(f"its member {name!r} is there twice, or differs from another in case only")
         self.names.add(folded)
         return self.folder.joinpath(*path.parts)

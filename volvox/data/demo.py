@@ -6,11 +6,11 @@ import csv
 import gzip
 import importlib.util
 import io
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from volvox.data.scratch import telling_full_disks
 from volvox.errors import InvalidInput
 
 _COMPLETE = ".complete"
@@ -30,26 +30,30 @@ def write_digits(folder: Path) -> Path:
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"{folder} holds something else than the digits; name a folder that is not there yet")
+    with telling_full_disks(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            made = Path(temporary, "digits")
+            _write(made)
+            try:
+                made.rename(folder)
+            except OSError:
+                if not (folder / _COMPLETE).is_file():  # else another process was faster
+                    raise
+    return folder
+
+
+def _write(folder: Path) -> None:
     from PIL import Image
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        made = Path(temporary, "digits")
-        for digit in range(10):
-            (made / str(digit)).mkdir(parents=True)
-        for number, (pixels, digit) in enumerate(_digits()):
-            encoded = io.BytesIO()
-            # Uncompressed, so that every build of zlib writes the same bytes.
-            Image.frombytes("L", (_SIDE, _SIDE), pixels).save(encoded, "PNG", compress_level=0)
-            (made / str(digit) / f"{number:04}.png").write_bytes(encoded.getvalue())
-        (made / _COMPLETE).touch()
-        try:
-            made.rename(folder)
-        except OSError:  # another process was faster
-            if not (folder / _COMPLETE).is_file():
-                raise
-            shutil.rmtree(made)
-    return folder
+    for digit in range(10):
+        (folder / str(digit)).mkdir(parents=True)
+    for number, (pixels, digit) in enumerate(_digits()):
+        encoded = io.BytesIO()
+        # Uncompressed, so that every build of zlib writes the same bytes.
+        Image.frombytes("L", (_SIDE, _SIDE), pixels).save(encoded, "PNG", compress_level=0)
+        (folder / str(digit) / f"{number:04}.png").write_bytes(encoded.getvalue())
+    (folder / _COMPLETE).touch()
 
 
 def _digits() -> Iterator[tuple[bytes, int]]:

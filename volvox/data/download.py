@@ -117,11 +117,11 @@ def _fetch(remote: Remote, facts: Facts, part: Path, cancelled: threading.Event)
 
 
 def _go_on(remote: Remote, facts: Facts, part: Path, cancelled: threading.Event) -> str:
-    there = part.stat().st_size
-    if facts.size is not None and there >= facts.size:
-        there = 0 if there > facts.size else there
-        if there == facts.size:
-            return file_digest(part)
+    there = part.stat().st_size if facts.validator else 0
+    if facts.size is not None and there == facts.size:
+        return file_digest(part)
+    if facts.size is not None and there > facts.size:
+        there = 0
     with remote.reading(there, facts) as (start, blocks), part.open("r+b") as stream:
         digest = hashlib.sha256()
         while stream.tell() < start:

@@ -61,21 +61,6 @@ class Folder:
         seen = [[found.path, found.problem, *found.identity] for found in self.files]
         return digest_of(["folder", seen, list(self.empty)])
 
-    def below(self, name: str) -> Folder:
-        """The part of this folder below its subfolder `name`."""
-        start = f"{name}/"
-        inside = (
-            Found(found.path[len(start) :], found.location, found.size, found.identity, found.problem)
-            for found in self.files
-            if found.path.startswith(start)
-        )
-        empty = (path[len(start) :] for path in self.empty if path.startswith(start))
-        return Folder(self.root / name, tuple(inside), tuple(empty))
-
-    def tops(self) -> list[str]:
-        """Names of the subfolders right below this folder that hold files."""
-        return sorted({found.path.partition("/")[0] for found in self.files if "/" in found.path})
-
 
 def listed(root: Path) -> Folder:
     """List what lies below `root`.

@@ -22,6 +22,7 @@ MOST_PIXELS = 50_000_000
 MOST_BYTES = 256 << 20
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 _AT_ONCE = 32
+_MOST_WORKERS = 16
 _TELL_SECONDS = 0.1
 
 
@@ -85,8 +86,9 @@ def inspect_all(images: Sequence[Found], cancelled: threading.Event) -> list[Ins
     from PIL import Image
 
     results: list[Inspected | str] = []
+    workers_wanted = min(os.cpu_count() or 1, _MOST_WORKERS)  # each may hold a decoded image of 200 MB
     began = told = time.monotonic()
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1, "inspect") as workers:
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers_wanted, "inspect") as workers:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such an image is refused, with a reason
         Image.init()  # plugins are imported by the first that needs them: not by two threads at once
 

@@ -134,9 +134,9 @@ def _images(folder: Folder) -> Iterator[tuple[str, str]]:
 
 def _not_an_image(path: str) -> str:
     """Why a file of this name is not taken for an image, or empty."""
-    suffix = PurePosixPath(path).suffix
-    if suffix.lower() in SUFFIXES:
+    if path.lower().endswith(SUFFIXES):
         return ""
+    suffix = PurePosixPath(path).suffix
     told = f"its name ends in {suffix!r}" if suffix else "its name has no ending"
     return f"it is not an image: {told}, not in {', '.join(SUFFIXES)}"
 

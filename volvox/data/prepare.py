@@ -180,6 +180,8 @@ def _split(
     if unlearned := [label for label in layout.classes if not has["train", label]]:
         raise InvalidInput(f"no image of class {unlearned[0]!r} is left in the train part; a model could not learn it")
     for part in PARTS[1:]:
+        if not any(has[part, label] for label in layout.classes):
+            raise InvalidInput(_empty_part(part, layout, groups))
         if lacking := [label for label in layout.classes if not has[part, label]]:
             why = "they have too few groups" if groups.of else "the given split has none"
             notes.append(f"the {part} part lacks {len(lacking)} classes ({', '.join(lacking[:5])}): {why}")
@@ -187,6 +189,17 @@ def _split(
         together = len({groups.of[image.file] for image, _ in usable})
         notes.append(f"split by {groups.grouped_by}: {len(usable)} images in {together} groups that stay together")
     return split, notes
+
+
+def _empty_part(part: Split, layout: Layout, groups: Groups) -> str:
+    if part in layout.given or not groups.of:
+        return f"the {part} part has no image that can be used; give it some in {part}.txt, or take that file away"
+    together = len(set(groups.of.values()))
+    return (
+        f"nothing is left for the {part} part: by {groups.grouped_by} all {len(groups.of)} images belong to {together} "
+        "groups, and a split takes at least 3; give a smaller time gap or another column, or 'none' as the column to "
+        "split without groups"
+    )
 
 
 # -- what is kept ----------------------------------------------------------------------------------------------------

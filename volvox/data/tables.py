@@ -16,6 +16,7 @@ from volvox.errors import InvalidInput
 FILE_COLUMN = "file"
 _LARGEST = 1 << 30
 _NUMBER = re.compile(r"\d+(\.\d+)?")
+_COMPACT = re.compile(r"((?:19|20)\d{6})(\d{6})?")
 _EXIF_DATE = re.compile(r"(\d{4}):(\d\d):(\d\d)(?=\D)")
 
 
@@ -76,10 +77,12 @@ def read_table(folder: Folder, name: str) -> Table | None:
 def seconds_of(value: str) -> float | None:
     """A time as seconds since 1970 (UTC where it names no zone), or None if `value` is no time.
 
-    Read are ISO 8601 with any number of decimals, EXIF's `2020:05:14 16:00:12`, and numbers: seconds, milliseconds,
-    microseconds or nanoseconds since 1970, told apart by their size.
+    Read are ISO 8601 with any number of decimals, EXIF's `2020:05:14 16:00:12`, `20200514` and `20200514160012`, and
+    other numbers: seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
     """
-    if _NUMBER.fullmatch(value):
+    if compact := _COMPACT.fullmatch(value):
+        value = f"{compact[1]}T{compact[2] or '000000'}"
+    elif _NUMBER.fullmatch(value):
         number = float(value)
         while number > 1e11:  # the year 5138 in seconds
             number /= 1000

@@ -79,9 +79,12 @@ class Predictions:
         """
         every = (*classes, *(name for name in self.classes if name not in set(classes)))
         position = {name: index for index, name in enumerate(every)}
-        names = [self.classes[label] for label in self.labels]
         if truth and all(file in truth for file in self.files):
             names = [truth[file] for file in self.files]
+        elif ((self.labels < 0) | (self.labels >= len(self.classes))).any():
+            raise InvalidInput(f"labels lie outside of the {len(self.classes)} classes that the model knows")
+        else:
+            names = [self.classes[label] for label in self.labels]
         if unknown := sorted({name for name in names if name not in classes}):
             raise InvalidInput(f"the predictions are for classes that the data does not have: {', '.join(unknown[:5])}")
         probabilities = np.zeros((len(self.files), len(every)))

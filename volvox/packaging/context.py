@@ -127,7 +127,6 @@ def dockerfile(recipe: Recipe) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["label"] = _label
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     environment.filters["tojson"] = json.dumps
     return environment.get_template("Dockerfile.jinja").render(
         title=repository_name(recipe.title),

@@ -28,6 +28,8 @@ _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _NO_BASE = re.compile(
     r"pull access denied|manifest unknown|not found|no such host|dial tcp|timeout|repository does not", re.I
 )
+_CHATTER = re.compile(r"Step \d+/|--->|Removing intermediate|Successfully built|\[Warning\]")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CHECK = "volvox.check"
 # Waits until its standard input ends, which it does when the process that started it ends, however that ends.
 _REAPER = """
@@ -106,7 +108,8 @@ class Engine:
             ):
                 if cancelled.is_set():  # the engine ends a build that nobody reads from
                     raise Cancelled
-                if text := line.get("stream", "").strip():
+                text = _COLOUR.sub("", line.get("stream", "")).strip()
+                if text and not _CHATTER.match(text):
                     said.append(text)
                 if match := _STEP.match(text):
                     step = match[3]
@@ -161,6 +164,7 @@ class Engine:
                         f"{reference} cannot be pushed: {line['error']}; check VOLVOX_REGISTRY and `docker login`"
                     )
                 digest = line.get("aux", {}).get("Digest") or digest
+            self._api.remove_image(reference)  # that name only: left here it would keep the image when it is superseded
         return f"{repository}@{digest}"
 
     @contextlib.contextmanager
@@ -306,6 +310,7 @@ def _build_failed(step: str, error: str, said: deque[str]) -> VolvoxError:
             f"the base image is not on this engine and cannot be fetched ({error.strip()}); "
             "set ENGINE_BASE_IMAGE to an image with Python that is, or use --no-image"
         )
-    lines = [line for line in said if not _STEP.match(line)]
-    last = f"; it said: {' / '.join(lines)[-600:]}" if lines else ""
-    return InvalidInput(f"the image cannot be built: the step `{step[:120]}` failed ({error.strip()[-200:]}){last}")
+    last = f"; it said: {' / '.join(said)[-600:]}" if said else ""
+    return InvalidInput(
+        f"the image cannot be built: the step `{step[:120]}` failed{last or ': ' + error.strip()[-300:]}"
+    )

@@ -1,6 +1,7 @@
 """Runs inside an image build: takes out of an environment what serving never imports, and compiles the rest.
 
-Without arguments it does that to all of this interpreter's packages; packages that are named are only compiled.
+Without arguments it does that to all of this interpreter's packages; packages that are named are only compiled. Images
+of Python come without the bytecode of the standard library: importing every package once writes what of it is used.
 Bytecode is written here because the running container has a read-only disk; it is never checked against its source,
 which cannot change there.
 """
@@ -8,6 +9,8 @@ which cannot change there.
 from __future__ import annotations
 
 import compileall
+import contextlib
+import importlib
 import py_compile
 import shutil
 import sys
@@ -39,12 +42,22 @@ def compile_all(places: list[Path]) -> None:
         )
 
 
+def import_all(root: Path) -> None:
+    """Import each package below `root` once; one that cannot stand alone is passed over."""
+    for place in sorted(root.iterdir()):
+        if place.is_dir() and place.name.isidentifier():
+            with contextlib.suppress(Exception):
+                importlib.import_module(place.name)
+
+
 def main(packages: list[str]) -> None:
     """Slim the environment, or only compile `packages`."""
     root = Path(sysconfig.get_path("purelib"))
     if not packages:
         strip(root)
     compile_all([root / name for name in packages] or [root])
+    if not packages:
+        import_all(root)
 
 
 if __name__ == "__main__":

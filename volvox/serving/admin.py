@@ -96,6 +96,8 @@ async def _deploy(request: Request) -> Response:
         return JSONResponse({"error": str(error), "trace": error.trace}, 422)
     except (InvalidInput, Unavailable) as error:
         return JSONResponse({"error": str(error)}, error.status)
+    except OSError as error:
+        return JSONResponse({"error": f"the server cannot keep model {asked.name!r}: {error.strerror or error}"}, 507)
     return JSONResponse({**_told(model), "changed": changed}, 201 if changed else 200)
 
 

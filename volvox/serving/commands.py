@@ -38,12 +38,15 @@ def serve(
     """Serve one model module behind REST, in the foreground."""
     from pydantic import ValidationError
 
-    from volvox.errors import InvalidInput
+    from volvox.errors import InvalidInput, UnknownModule
     from volvox.identity import digest_of
+    from volvox.modules.discovery import installed
     from volvox.serving.limits import Limits
     from volvox.serving.running import serve_module
     from volvox.serving.served import Deployed
 
+    if module not in (found := installed()):
+        raise UnknownModule(module, found)
     limits = Limits(deadline_seconds=deadline, queue=queue, upload_bytes=client_max_size or Limits.upload_bytes)
     try:
         deployed = Deployed(name=name or module, module=module, model_version=digest_of([module, str(weights)]))

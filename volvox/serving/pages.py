@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import mimetypes
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ async def _answer(request: Request) -> Response:
     model = services.get(name)
     async with received(request, services.uploads, services.limits) as sent:
         asked = _from_form(model, sent)
-        chosen = next(iter(sent.get("form", {}).get("sample", [])), "")
+        chosen = next(iter(sent.get("form", {}).get("volvox-sample", [])), "")
         field = file_argument(model.description.get("predict", []))
         if chosen and field:
             path = _sample_path(model, chosen)
@@ -134,7 +135,7 @@ def _try_page(request: Request, model: ServedModel, said: Response | None = None
             answer = text
         rows = [list(zip(*pair, strict=False)) for pair in classifications(answer)] if said.status_code == 200 else []
         shown = answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False)
-        context = {"answered": True, "status": said.status_code, "rows": rows, "raw": shown}
+        context = {"answered": said.status_code, "rows": rows, "raw": shown}
     return _page(
         request, "model.html", said.status_code if said else 200,
         model=model, file_field=file_argument(model.description.get("predict", [])), about=api.metadata(model),
@@ -159,18 +160,21 @@ def _kind(path: Path) -> str:
 
 
 async def _catalogue(request: Request) -> Response:
+    asked = request.path_params["path"]
     root = (request.app.state.home / "catalogue").resolve()
-    path = (root / request.path_params["path"]).resolve()
-    if path.is_relative_to(root) and "\0" not in str(path):
+    if "\0" in asked:
+        raise NotFound("the catalogue has no such page")
+    path = (root / asked).resolve()
+    if path.is_relative_to(root):
         if path.is_dir() and (path / "index.html").is_file():
             if not request.url.path.endswith("/"):
                 return RedirectResponse(request.url.path + "/", 308)
             path = path / "index.html"
         if path.is_file():
             return FileResponse(path, headers={"Cache-Control": "no-cache"})
-    if path == root:
+    if not asked:
         return _page(request, "empty_catalogue.html")
-    raise NotFound(f"the catalogue has no page {request.path_params['path']!r}")
+    raise NotFound(f"the catalogue has no page {asked!r}")
 
 
 async def _open(request: Request) -> Response:
@@ -190,7 +194,7 @@ def _curl(request: Request, model: ServedModel) -> str:
     if not found or file_argument(model.description.get("predict", [])) is None:
         return openapi.curl(model, server)
     sample = f"{server}/models/{model.deployed.name}/samples/{found[0].name}"
-    return f"curl -sS {sample} | {openapi.curl(model, server, f'-;filename={found[0].name}')}"
+    return f"curl -sS {shlex.quote(sample)} | {openapi.curl(model, server, f'-;filename={found[0].name}')}"
 
 
 def _page(request: Request, template: str, status: int = 200, **context: Any) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from volvox.errors import InvalidInput
+from volvox.errors import InvalidInput, Unavailable
 from volvox.serving.limits import Limits
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
@@ -54,6 +55,7 @@ async def received(request: Request, uploads: Path, limits: Limits) -> AsyncIter
     Raises:
         TooLarge: If the body, or a part of it that is held in memory, exceeds its limit.
         Malformed: If the body cannot be parsed.
+        Unavailable: If the disk is full.
     """
     folder = Path(tempfile.mkdtemp(dir=uploads))
     try:
@@ -75,6 +77,10 @@ async def received(request: Request, uploads: Path, limits: Limits) -> AsyncIter
         yield asked
     except ClientDisconnect as error:
         raise Malformed("body", "The request ended before its body did.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unavailable("the server's disk is full: it cannot take the upload") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

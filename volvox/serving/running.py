@@ -85,8 +85,9 @@ def _run(app: Starlette, listening: socket.socket, start: Callable[[], Awaitable
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS, server_header=False
-    )
+        app, ws="none", log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )  # fmt: skip
     server = uvicorn.Server(config)
 
     async def serve() -> None:

@@ -1,7 +1,7 @@
 """Which models a server answers for: deployed, swapped without a failed request, remembered across restarts.
 
 In the server's folder lie `services.json` (what is served, written aside and renamed), `<name>/<model version>/` (a
-version's own folder: `weights/`, `samples/`, `log`) and `uploads/` (files of requests that are being answered).
+version's own folder: `weights/`, `samples/`, `log`) and `.uploads/` (files of requests that are being answered).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from volvox.serving import smoke
 from volvox.serving.limits import Limits
 from volvox.serving.served import Deployed, ServedModel
 
+_MEMORY = "services.json"
+_CLOSE_SECONDS = 5.0
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 _DEPLOYED = TypeAdapter(list[Deployed])
 
@@ -52,7 +54,7 @@ class Services:
         """The models that `folder` remembers; nothing is touched before `claim`."""
         self.folder = folder
         self.limits = limits
-        self.uploads = folder / "uploads"
+        self.uploads = folder / ".uploads"
         self.trouble = ""  # why what was served before is not, if it cannot even be read
         self._served: dict[str, ServedModel] = {}
         self._deploying: dict[str, asyncio.Lock] = {}
@@ -70,7 +72,7 @@ class Services:
         if self._lock is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (self.folder / "lock").open("w")
+        lock = (self.folder / ".lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -97,9 +99,9 @@ class Services:
 
     async def close(self) -> None:
         """End every worker; the requests have been answered before."""
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, *(model.end() for model in self._served.values()), return_exceptions=True)
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=_CLOSE_SECONDS)
+        await asyncio.gather(*(model.end() for model in self._served.values()), return_exceptions=True)
         if self._lock is not None:
             self._lock.close()
 
@@ -137,8 +139,10 @@ class Services:
 
         Raises:
             ModuleFailed: If its worker does not start, or does not pass the smoke test; the present version goes on.
-            InvalidInput: If a file that was named is not there.
+            InvalidInput: If a file that was named is not there, or the name is not to be had.
         """
+        if asked.name == _MEMORY:
+            raise InvalidInput(f"a model cannot be served as {asked.name!r}; give it another name")
         async with self._deploying.setdefault(asked.name, asyncio.Lock()):
             present = self._served.get(asked.name)
             if present is not None and present.deployed.model_version == asked.model_version:
@@ -193,7 +197,7 @@ class Services:
         return ServedModel(deployed, folder, folder / "weights", self.limits)
 
     def _read(self) -> list[Deployed]:
-        kept = self.folder / "services.json"
+        kept = self.folder / _MEMORY
         try:
             return _DEPLOYED.validate_json(kept.read_bytes())
         except FileNotFoundError:
@@ -213,7 +217,7 @@ class Services:
                 json.dump(told, stream, indent=1)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).replace(self.folder / "services.json")
+            Path(temporary).replace(self.folder / _MEMORY)
         finally:
             Path(temporary).unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from volvox.errors import ModuleFailed, Unavailable
 from volvox.worker.answering import HEAD, frame
 
 _TAIL = 4000
+_LOG_BYTES = 1 << 20  # a longer one is put aside when the next worker starts
 _GRACE_SECONDS = 2.0
 
 
@@ -62,11 +63,14 @@ class Worker:
         Raises:
             ModuleFailed: If the module cannot be imported or warmed in time; with its trace, and nothing left running.
         """
+        with contextlib.suppress(OSError):
+            if log.stat().st_size > _LOG_BYTES:
+                log.replace(log.with_suffix(".1"))
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as stream:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "volvox.worker.answering", "--module", module, "--socket", str(theirs.fileno()),
-                "--parent", str(os.getpid()),
+                sys.executable, "-P", "-m", "volvox.worker.answering",
+                "--module", module, "--socket", str(theirs.fileno()), "--parent", str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, start_new_session=True,
             )  # fmt: skip

@@ -97,4 +97,4 @@ def make_template() -> Path:
 
 
 if __name__ == "__main__":
-    print(make_template())  # noqa: T201 - the command's answer
+    print(make_template())

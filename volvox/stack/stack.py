@@ -36,7 +36,7 @@ _SETTINGS = {
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # SQLite answers "database is locked" in bursts
     "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",  # the local server has none
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is the same installation
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # everything is in the run's log in Prefect
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # all is in the run's log in Prefect; errors are told once
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -182,18 +182,9 @@ def status(home: Home) -> list[Status]:
         elif not state.alive:
             found.append(Status(spec.name, spec.title, "died", log=state.log))
         else:
-            found.append(
-                Status(
-                    spec.name,
-                    spec.title,
-                    "ready" if _ready(home, spec, state) else "starting",
-                    url=state.url,
-                    pid=state.pid,
-                    since=state.since,
-                    log=state.log,
-                    memory_bytes=processes.memory_bytes(members.get(spec.name, {state.pid: 0.0})),
-                )  # fmt: skip
-            )
+            word = "ready" if _ready(home, spec, state) else "starting"
+            memory = processes.memory_bytes(members.get(spec.name, {state.pid: 0.0}))
+            found.append(Status(spec.name, spec.title, word, state.url, state.pid, state.since, memory, state.log))
     return found
 
 

@@ -39,7 +39,7 @@ class Keeper(lightning.Callback):
         done = trainer.current_epoch + 1
         path = self.folder / f"epoch-{done:05d}.ckpt"
         aside = self.folder / f"{path.name}.part"
-        trainer.save_checkpoint(aside)  # by every process: Lightning gathers here, and only the first one writes
+        trainer.save_checkpoint(aside, weights_only=False)  # by every process: Lightning gathers here, and only the first one writes
         if not trainer.is_global_zero:
             return
         _into_place(aside, path)

@@ -28,7 +28,7 @@ class Learner(lightning.LightningModule):
         recipe: All decisions.
         batches: The training part of this process.
         weights: Of each class in the loss, shape (classes,).
-        compiled: Whether the training step goes through `torch.compile`.
+        compiled: Whether the network goes through `torch.compile`.
 
     Attributes:
         history: One dictionary of metrics for each finished epoch.
@@ -41,7 +41,8 @@ class Learner(lightning.LightningModule):
         self.network, self.recipe, self.batches = network, recipe, batches
         self.register_buffer("class_weights", weights, persistent=False)
         self.history: list[dict[str, float]] = []
-        self._forward = torch.compile(network) if compiled else network
+        if compiled:
+            network.compile()
         self._totals: dict[str, Tensor] = {}
         self._rate = 0.0
 
@@ -65,7 +66,7 @@ class Learner(lightning.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             images = augmented(pixels.float(), strength, self.recipe.flip, self._generator)
         loss = functional.cross_entropy(
-            self._forward(images), labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+            self.network(images), labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
         )
         self._totals["train"] += torch.stack([loss.detach() * len(labels), loss.new_tensor(len(labels))])
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]

@@ -133,6 +133,8 @@ def _fit(
         compiled == "true" or (compiled == "auto" and on_gpu and plan.epochs * len(train_pixels) >= _WORTH_COMPILING),
     )
     held = Batches(val_pixels, max(plan.batch_size, 256), shuffled=False)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what it says of itself interests nobody here
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="(pytorch_lightning|lightning_fabric)")
         warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec|srun).*")

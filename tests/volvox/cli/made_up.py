@@ -42,8 +42,8 @@ def made_up_cycle(classes: int = 10, *, accepted: bool = True, attempts: int = 1
     evaluation = Evaluation(model=model.digest, dataset=dataset.digest, metrics=metrics, per_class=scores, images=270)
     verdict = Verdict(
         accepted=accepted,
-        reason="accuracy 0.985 is at least the 0.97 that the module asks, and not worse than version 1 on the same data "
-        "(0.981; difference +0.004, 95 % interval -0.007 to +0.015)",
+        reason="accuracy 0.985 is at least the 0.97 that the module asks, and not worse than version 1 on the same "
+        "data (0.981; difference +0.004, 95 % interval -0.007 to +0.015)",
         metric="accuracy",
         value=0.985,
         threshold=0.97,

@@ -120,6 +120,15 @@ def test_members_that_want_one_place_are_refused(tmp_path, target, pack, other) 
     assert "is there twice" in (told := refusal(path, target)) or "want the place" in told
 
 
+@pytest.mark.parametrize("mode", ["w:", "w:gz"])
+def test_a_folder_may_be_named_again_and_again_in_a_tar(tmp_path, target, mode) -> None:
+    folders = [tarfile.TarInfo("cat"), tarfile.TarInfo("cat/")]
+    for entry in folders:
+        entry.type = tarfile.DIRTYPE
+    unpack(tarred(tmp_path / "x", {"cat/a.png": b"a"}, *folders, mode=mode), target, threading.Event())
+    assert everything(target) == {"cat/a.png": b"a"}
+
+
 def test_an_encrypted_zip_is_refused(tmp_path, target) -> None:
     archive = zipped(tmp_path / "x", {"cat/a.png": b"a"})
     data = bytearray(archive.read_bytes())
@@ -135,6 +144,7 @@ def test_bombs_are_refused_by_number_size_and_ratio(tmp_path, target, pack) -> N
     assert "at most 10" in (told := refusal(many, target, Limits(members=10))) or "more than 10 members" in told
     large = pack(tmp_path / "large", {"x": bytes(100_000)})
     assert "unpacks to more than 50,000 bytes" in refusal(large, target, Limits(bytes=50_000))
+    (target / "x").unlink(missing_ok=True)
     assert "more than 10 times its size" in refusal(large, target, Limits(ratio=10, ratio_from=1000))
     assert sum(map(len, everything(target).values())) <= 100_000
 

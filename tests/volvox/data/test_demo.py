@@ -8,7 +8,7 @@ from PIL import Image
 
 from volvox.data.demo import write_digits
 from volvox.data.folder import listed
-from volvox.errors import InvalidInput
+from volvox.errors import InvalidInput, VolvoxError
 
 
 def test_1797_digits_are_written_one_png_each(tmp_path) -> None:
@@ -42,6 +42,13 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path) -> None:
     with pytest.raises(InvalidInput, match="holds something else than the digits"):
         write_digits(tmp_path / "digits")
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["mine.txt"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_disk) -> None:
+    (small_disk / "ballast").write_bytes(bytes(3_000_000))
+    with pytest.raises(VolvoxError, match="is full; free some space"):
+        write_digits(small_disk / "digits")
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
 def test_scikit_learn_is_not_imported_for_it(tmp_path) -> None:

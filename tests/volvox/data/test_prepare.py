@@ -258,6 +258,21 @@ def test_a_class_with_too_few_groups_is_learned_and_that_is_said(folder, prepare
     assert "the test part lacks 1 classes (dog): they have too few groups" in said
 
 
+def test_images_that_all_belong_together_cannot_be_split_and_the_way_out_is_told(folder, prepared) -> None:
+    rows = [f"{path.relative_to(folder)},2020-01-01" for path in folder.rglob("*.png")]
+    (folder / "labels.csv").write_text("\n".join(["file,timestamp", *rows]))
+    with pytest.raises(InvalidInput, match=r"by timestamp all 20 images belong to 1 groups, and a split takes"):
+        prepared(folder)
+    assert prepared(folder, time_column="none").grouped_by == ""
+
+
+def test_a_given_part_without_a_usable_image_is_refused(tmp_path, prepared) -> None:
+    root = split_files(tmp_path / "deep", train=[*range(6)], val=[6, 7], test=[8])
+    (root / "images" / "8.png").write_text("broken")
+    with pytest.raises(InvalidInput, match=r"the test part has no image that can be used; give it some in test.txt"):
+        prepared(root)
+
+
 # -- real data
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import subprocess
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from volvox.store import Store
 
 CLASSES = ("dark", "light")
 REQUIRES = ("marshmallow>=3.13", "numpy>=1.26", "onnxruntime>=1.20", "pillow>=10", "webargs>=5.5.3")
-CODE = '''
+CODE = """
 import os
 from pathlib import Path
 
@@ -42,10 +46,11 @@ def predict(image):
     best = sorted({"dark": 1 - light, "light": light}.items(), key=lambda item: -item[1])
     labels, probabilities = zip(*best)
     return {"status": "OK", "predictions": {"labels": labels, "probabilities": probabilities}}
-'''
+"""
 METADATA = """
 metadata_version: 2.3.0
 title: Light or dark
+license: MIT
 summary: Tells light images from dark ones.
 description: Compares the **mean** brightness with one half.
 links: {source_code: https://example.org/standin}
@@ -77,6 +82,24 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str = CODE, met
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
+@contextlib.contextmanager
+def docker() -> Iterator[dict[str, str]]:
+    """What the Docker engine of VOLVOX_ENGINES needs in the environment; it is stopped if it was started here."""
+    engines = os.environ.get("VOLVOX_ENGINES")
+    if not engines:
+        pytest.skip("VOLVOX_ENGINES is not set: no Docker engine to test with")
+    try:
+        running = subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        running = False
+    told = subprocess.run([f"{engines}/up", "docker"], capture_output=True, text=True, timeout=300, check=True).stdout
+    try:
+        yield dict(word.split("=", 1) for word in told.replace("export ", "").split())
+    finally:
+        if not running:
+            subprocess.run([f"{engines}/down", "docker"], capture_output=True, timeout=60, check=False)
+
+
 @dataclass(frozen=True)
 class Made:
     """The records of a finished training of the stand-in."""
@@ -85,6 +108,13 @@ class Made:
     model: TrainedModel
     evaluation: Evaluation
     version: ModelVersion
+
+
+def cycle_until_packaging(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """The stand-in installed and trained, with a home below `folder`."""
+    monkeypatch.setenv("VOLVOX_HOME", str(folder / "home"))
+    install(folder / "site", monkeypatch)
+    return trained(store, folder / "made")
 
 
 def trained(store: Store, folder: Path, *, name: str = "brightness", bias: float = 0.0) -> Made:
@@ -142,7 +172,10 @@ def _predictions(store: Store, folder: Path) -> str:
 
     light = np.array([(20 if i % 2 == 0 else 230) / 255 for i in range(4)])
     said = Predictions(
-        CLASSES, np.array([0, 1, 0, 1]), np.stack([1 - light, light], 1), tuple(f"{CLASSES[i % 2]}/{i}.png" for i in range(4))
+        CLASSES,
+        np.array([0, 1, 0, 1]),
+        np.stack([1 - light, light], 1),
+        tuple(f"{CLASSES[i % 2]}/{i}.png" for i in range(4)),
     )
     said.save(folder / "predictions.npz")
     return store.put_file(folder / "predictions.npz")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ANSWERS = '''
+ANSWERS = """
 import os, pathlib, time
 from marshmallow import fields, validate
 
@@ -22,7 +22,7 @@ def warm():
 def get_predict_args():
     return {
         "image": fields.Raw(required=True, metadata={"type": "file", "location": "form", "description": "An image."}),
-        "top": fields.Integer(load_default=2, validate=validate.Range(min=1, max=9), metadata={"description": "How many."}),
+        "top": fields.Int(load_default=2, validate=validate.Range(1, 9), metadata={"description": "How many"}),
         "labels": fields.List(fields.String(), metadata={"description": "More labels."}),
         "mode": fields.String(load_default="answer", metadata={"description": "What to do."}),
     }
@@ -51,16 +51,16 @@ def predict(image, top, mode, labels=()):
         "labels": ["large", "small", *labels][:top], "probabilities": [probability, 0.25][:top], "version": version,
         "bytes": size, "name": image.original_filename, "type": image.content_type, "pid": os.getpid(),
     }
-'''
+"""
 BROKEN = "import a_library_that_nobody_has\n"
-PLAIN = '''
+PLAIN = """
 schema = None
 
 
 def predict(**arguments):
     return {"given": sorted(arguments)}
-'''
-STRICT = '''
+"""
+STRICT = """
 from marshmallow import fields
 
 schema = {"status": fields.String(required=True), "predictions": fields.Dict()}
@@ -72,7 +72,7 @@ def get_predict_args():
 
 def predict(fit):
     return {"status": "OK", "predictions": {"a": 1}} if fit else {"something": "else"}
-'''
+"""
 
 
 def write_modules(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.volvox.serving.modules import write_modules, write_weights
+from volvox.identity import process_started
 
 TOKEN = "a-secret-of-this-test"
 
@@ -76,7 +79,7 @@ class RunningServer:
         return self.client.post(f"/v2/models/{name}/predict/", files=files, data=data)
 
     def uploads(self) -> list[Path]:
-        return list((self.home / "serving" / "uploads").iterdir())
+        return list((self.home / "serving" / ".uploads").iterdir())
 
     def versions(self, name: str = "tiny") -> list[str]:
         folder = self.home / "serving" / name
@@ -110,3 +113,25 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+@contextlib.contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """A server of `home`, with the modules that this process finds, recorded as the stack records it; its address."""
+    from volvox.settings import Home
+    from volvox.stack import state
+
+    state.token(Home(home))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "volvox.serving", "--home", str(home), "--port", "0"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        url = re.search(r"http://\S+", process.stdout.readline()).group()
+        started = process_started(process.pid)
+        state.write(Home(home), state.State(name="web", pid=process.pid, started=started, url=url))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(40)
+        process.stdout.close()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from tests.volvox.serving.running_server import TOKEN, RunningServer
 from volvox.errors import InvalidInput, Unavailable
@@ -22,8 +21,13 @@ def _home(folder: Path, mode: int = 0o600) -> Path:
     return folder
 
 
-def _client(app: Starlette, host: str = "127.0.0.1") -> TestClient:
-    return TestClient(app, client=(host, 5000))
+def _ask(home: Path, method: str, path: str, headers: dict, host: str = "127.0.0.1") -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(home), client=(host, 5000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.request(method, path, headers=headers)
+
+    return asyncio.run(ask())
 
 
 @pytest.mark.parametrize("given", [None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"])
@@ -31,23 +35,20 @@ def _client(app: Starlette, host: str = "127.0.0.1") -> TestClient:
 def test_without_the_token_nothing_is_listed_deployed_or_removed(
     tmp_path: Path, given: str | None, method: str, path: str
 ) -> None:
-    with _client(create_app(_home(tmp_path))) as client:
-        headers = {"Authorization": given.encode()} if given else {}
-        answer = client.request(method, f"/admin/models{path}", headers=headers)
+    headers = {"Authorization": given.encode()} if given else {}
+    answer = _ask(_home(tmp_path), method, f"/admin/models{path}", headers)
     assert answer.status_code == 401
     assert TOKEN not in answer.text
 
 
 def test_with_the_token_models_are_listed(tmp_path: Path) -> None:
-    with _client(create_app(_home(tmp_path))) as client:
-        answer = client.get("/admin/models", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = _ask(_home(tmp_path), "GET", "/admin/models", {"Authorization": f"Bearer {TOKEN}"})
     assert answer.json() == {"models": []}
 
 
 @pytest.mark.parametrize("host", ["10.0.0.7", "2001:db8::1", "testclient"])
 def test_another_machine_may_not_deploy_even_with_the_token(tmp_path: Path, host: str) -> None:
-    with _client(create_app(_home(tmp_path)), host) as client:
-        answer = client.get("/admin/models", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = _ask(_home(tmp_path), "GET", "/admin/models", {"Authorization": f"Bearer {TOKEN}"}, host)
     assert answer.status_code == 403
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -71,11 +72,13 @@ def test_a_request_that_came_in_is_answered_by_the_version_it_came_to(server: Ru
     [
         ({"probability": "1.5"}, "probability 1.5 is not between 0 and 1"),
         ({"probability": "nan"}, "not JSON"),
-        ({"probability": "0.1"}, "the first label is not the most probable"),
+        ({"probability": "-0.1"}, "probability -0.1 is not between 0 and 1"),
         ({"refuse_to_warm": ""}, "RuntimeError: these weights cannot be read"),
     ],
 )
-def test_a_version_that_does_not_prove_itself_changes_nothing(server: RunningServer, weights: dict, reason: str) -> None:
+def test_a_version_that_does_not_prove_itself_changes_nothing(
+    server: RunningServer, weights: dict, reason: str
+) -> None:
     server.deploy("1")
     children = server.children()
     answer = server.deploy("2", **weights)
@@ -121,7 +124,7 @@ def test_a_killed_server_serves_the_same_again_and_leaves_no_worker(server: Runn
     server.deploy("1", name="other")
     workers = server.children()
     assert len(workers) == 2
-    (server.home / "serving" / "uploads" / "half-an-upload").write_bytes(b"1")
+    (server.home / "serving" / ".uploads" / "half-an-upload").write_bytes(b"1")
     (server.home / "serving" / "tiny" / ("0" * 64)).mkdir()
     server.end(signal.SIGKILL)
     assert all(map(gone, workers))
@@ -209,3 +212,31 @@ def test_a_stopped_worker_does_not_keep_the_server_from_ending(server: RunningSe
     os.kill(worker, signal.SIGSTOP)
     assert server.end() == 0
     assert gone(worker)
+
+
+def test_a_disk_that_is_full_refuses_a_version_and_keeps_the_one_before(small_disk, tmp_path) -> None:
+    server = RunningServer(tmp_path)
+    shutil.rmtree(server.home / "serving", ignore_errors=True)
+    (server.home / "serving").symlink_to(small_disk)
+    server.start()
+    try:
+        server.deploy("1")
+        answer = server.deploy("2", filler="1" * (5 << 20))
+        assert answer.status_code == 507
+        assert "No space left" in answer.json()["error"]
+        assert server.ask().json()["predictions"]["version"] == "1"
+        assert server.versions() == [digest("tiny", "1")]
+    finally:
+        server.end()
+
+
+@pytest.mark.parametrize("name", ["uploads", "lock", "services"])
+def test_no_model_s_name_collides_with_the_server_s_own_files(server: RunningServer, name: str) -> None:
+    assert server.deploy("1", name=name).status_code == 201
+    server.end()
+    server.start()
+    assert server.until_ready()["models"] == [name]
+
+
+def test_the_name_of_the_memory_is_refused(server: RunningServer) -> None:
+    assert server.deploy("1", name="services.json").status_code == 422
