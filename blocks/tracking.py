@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import json
 import os
 import time
 import urllib.error
@@ -194,6 +193,8 @@ def unavailable_told(tracking: Tracking) -> Iterator[None]:
 
 
 def _stack_address(home: Home) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((home.root / "stack" / "mlflow.json").read_text())["url"])
-    return ""
+    """Where the stack's MLflow listens; empty if it does not run."""
+    from volvox.stack import state
+
+    found = state.read(home, "mlflow")
+    return found.url if found is not None and found.alive else ""

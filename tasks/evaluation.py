@@ -18,7 +18,7 @@ from blocks.tracking import Tracking
 from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
-from volvox.errors import ModuleFailed, NotFound
+from volvox.errors import InvalidInput, ModuleFailed, NotFound
 from volvox.identity import stage_key
 from volvox.modules.calling import call_module
 from volvox.modules.discovery import find
@@ -45,8 +45,8 @@ async def evaluate_model(
 ) -> Evaluation:
     """Score `model` on the held-out part of `dataset`, or find that it was done.
 
-    The module's own `evaluate` answers with predictions or with metrics; a module without one is asked through its
-    `predict`, image by image. Metrics and pictures are added to the model's MLflow run and to the Prefect run.
+    The module's own `evaluate` answers with predictions or with metrics; a module without one, or one whose `evaluate`
+    refuses data with other classes, is asked through its `predict`, image by image. Metrics and pictures are added to the model's MLflow run and to the Prefect run.
 
     Args:
         model: What to score.
@@ -109,7 +109,7 @@ async def _asked(
     truth = predictions.held_out(held_out)
     try:
         answered = await call_module(module, "evaluate", places=places, on_progress=_advance)
-    except NotFound:
+    except (NotFound, InvalidInput):  # it has no evaluate, or one that takes only data with the classes it learned
         images = held_out / "images"
         asked = {
             "files": [str(images / file) for file in truth],

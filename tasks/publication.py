@@ -100,6 +100,6 @@ def _show(entry: CatalogueEntry, catalogue: site.Site, store: Store) -> None:
 
 def _licence(module: discovery.Module) -> str:
     try:
-        return metadata(module.distribution).json.get("license_expression", "")
+        return str(metadata(module.distribution).json.get("license_expression", ""))
     except PackageNotFoundError:
         return ""

@@ -282,6 +282,7 @@ class _Registration:
     def _logged(self, client: MlflowClient, run_id: str) -> str:
         """Id of the logged model: one that a killed registration left ready, or a new one."""
         import mlflow.pyfunc
+        from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model, ModelSignature
         from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 
@@ -313,6 +314,7 @@ class _Registration:
             )  # fmt: skip
             client.log_model_artifacts(logged.model_id, str(place))
         client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         return logged.model_id
 
     def _example(self) -> str:

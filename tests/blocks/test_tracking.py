@@ -1,6 +1,5 @@
 import asyncio
 import http.server
-import json
 import os
 import socket
 import threading
@@ -12,6 +11,8 @@ from pydantic import SecretStr
 
 from blocks.tracking import Tracking, unavailable_told
 from volvox.errors import Unavailable
+from volvox.identity import this_process
+from volvox.stack import state
 
 
 class TestTrackingBlock(BlockStandardTestSuite):
@@ -34,7 +35,7 @@ def no_address(home, monkeypatch):
 
 
 def test_the_environment_names_the_server_before_the_stack_does(no_address, monkeypatch) -> None:
-    (no_address.stack / "mlflow.json").write_text(json.dumps({"url": "http://127.0.0.1:5001"}))
+    state.write(no_address, state.State("mlflow", *this_process(), url="http://127.0.0.1:5001"))
     assert Tracking.local().uri == "http://127.0.0.1:5001"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
@@ -43,10 +44,10 @@ def test_the_environment_names_the_server_before_the_stack_does(no_address, monk
     assert "secret" not in repr(made)
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]"])
-def test_without_a_server_the_database_of_the_home_is_written(no_address, content) -> None:
-    if content is not None:
-        (no_address.stack / "mlflow.json").write_text(content)
+@pytest.mark.parametrize("recorded", [None, state.State("mlflow", 2**22 + 1, 1.0, url="http://127.0.0.1:5001")])
+def test_without_a_server_that_runs_the_database_of_the_home_is_written(no_address, recorded) -> None:
+    if recorded is not None:
+        state.write(no_address, recorded)
     made = Tracking.local()
     assert made.uri == f"sqlite:///{no_address.root}/mlflow/mlflow.db" and not made.served
 

@@ -169,7 +169,13 @@ def test_a_champion_whose_weights_are_gone_is_told_and_only_the_threshold_counts
     assert version.verdict.champion_value is None
 
 
-def test_the_champion_is_measured_on_new_data_by_class_name(register, trained, tracking, name, make_dataset) -> None:
+@pytest.mark.parametrize("refuses", [False, True])
+def test_the_champion_is_measured_on_new_data_by_class_name(register, trained, make_dataset, refuses) -> None:
+    if refuses:  # as a careful module does; then its predict is asked
+        api = find("learner").folder / "api.py"
+        check = 'model["classes"] != Path(data, "dataset_files", "classes.txt").read_text().splitlines()'
+        refusal = f'    if {check}:\n        raise validate.ValidationError("other classes")\n    lines = ['
+        api.write_text(api.read_text().replace("    lines = [", refusal))
     register(trained(1.0))
     more = make_dataset(("cat", "dog", "owl", "fox"), 80)
     with pytest.raises(GateRefused) as refused:

@@ -40,8 +40,9 @@ class Site:
 
     def shows(self, name: str, tree: str) -> bool:
         """Whether the entry `name` is the one with digest `tree`, and the index is up to date."""
+        files = (Path(name, "index.html"), *_RESERVED)
         with contextlib.suppress(OSError, ValueError):
-            there = (self.root / name / "index.html").is_file() and (self.root / name).readlink().name == tree
+            there = all((self.root / file).is_file() for file in files) and (self.root / name).readlink().name == tree
             return there and json.loads((self.root / ".index").read_text()) == self._state()
         return False
 
@@ -105,6 +106,8 @@ class Site:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
+            for left in self.root.glob(".incoming-*"):  # by a process that was killed: nobody else writes here now
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _BAR = 16
+_NAME = 17  # columns: branch, mark, name
+_SECONDS = 7
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _LINE_SECONDS = 2.0
 
@@ -93,6 +95,7 @@ class Tree:
 
     def __init__(self, lines: StageLines, console: Console) -> None:
         self._lines = lines
+        self._console = console
         self._plain = not console.encoding.lower().startswith("utf")
 
     def __rich__(self) -> Table:
@@ -100,10 +103,11 @@ class Tree:
         from rich.text import Text
 
         now = time.monotonic()
-        table = Table.grid(padding=(0, 1), expand=False)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, ratio=None, overflow="ellipsis")
-        table.add_column(no_wrap=True, justify="right")
+        table = Table.grid(padding=(0, 1))
+        # Fixed at both ends: what is too long is cut in the middle column and nowhere else.
+        table.add_column(no_wrap=True, width=_NAME)
+        table.add_column(no_wrap=True, max_width=max(10, self._console.width - _NAME - _SECONDS - 3))
+        table.add_column(no_wrap=True, min_width=_SECONDS, justify="right")
         lines = self._lines.now()
         branches = ("|- ", "`- ") if self._plain else ("├─ ", "└─ ")
         for position, line in enumerate(lines):
@@ -134,11 +138,10 @@ class Tree:
         if line.mark == "reused":
             return Text.assemble(("reused", "italic"), (f"  {line.note}" if line.note else "", "dim"))
         if line.mark == "done":
-            return Text(line.note or counts(line), style="dim")
-        parts = [counts(line), *details(line.detail)]
+            return Text(line.note or ", ".join(filter(None, [counts(line), *details(line.detail)])), style="dim")
         left = line.left_seconds()
-        if left is not None:
-            parts.append(f"{clock(left)} left")
+        remaining = f"{clock(left)} left" if left is not None else ""
+        parts = [counts(line), remaining, *details(line.detail)]
         told = " · ".join(part for part in parts if part) if not self._plain else ", ".join(filter(None, parts))
         told = told or line.note
         if line.attempt > 1:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import threading
 import unicodedata
@@ -29,7 +31,9 @@ _RATIO_FROM = 64 << 20
 _BLOCK = 1 << 20
 _LONGEST_NAME = 1024
 _MAGIC = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+# Besides their own errors, the readers of the standard library raise these at bytes that nobody expected.
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError,
+           NotImplementedError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,31 +62,38 @@ def is_archive(path: Path) -> bool:
     return False
 
 
-def unpack(archive: Path, folder: Path, cancelled: threading.Event, limits: Limits | None = None) -> None:
+def unpack(
+    archive: Path, folder: Path, cancelled: threading.Event, limits: Limits | None = None, shown: str = ""
+) -> None:
     """Unpack the zip or tar (plain, gzip, bzip2, xz) at `archive` into the empty `folder`.
 
     Only names and bytes are taken over: no modes, owners or times. Links, devices, absolute paths, paths that leave
-    the folder, encrypted members, names that differ in case only and whatever exceeds `limits` end it.
+    the folder, encrypted members, names that differ in case only and whatever exceeds `limits` end it. `shown` is what
+    errors call the archive.
 
     Raises:
         InvalidInput: Saying which member is refused and why; what was unpacked until then is the caller's to remove.
         Cancelled: If `cancelled` was set meanwhile.
     """
-    unpacking = _Unpacking(archive, folder, cancelled, limits or Limits())
+    unpacking = _Unpacking(archive, folder, cancelled, limits or Limits(), shown or archive.name)
     try:
         if zipfile.is_zipfile(archive):
             unpacking.zip()
         else:
             unpacking.tar()
-    except _BROKEN as error:
+    except (*_BROKEN, OSError) as error:
+        # The disk's errors have a number; those of gzip and bz2 have none, and EINVAL is zipfile's seek to nowhere.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise InvalidInput(
-            f"{archive.name} is not a whole zip, tar, tar.gz, tar.bz2 or tar.xz archive ({error}); fetch it again"
+            f"{unpacking.shown} is not a whole zip, tar, tar.gz, tar.bz2 or tar.xz archive ({error}); fetch it again"
         ) from error
 
 
 class _Unpacking:
-    def __init__(self, archive: Path, folder: Path, cancelled: threading.Event, limits: Limits) -> None:
+    def __init__(self, archive: Path, folder: Path, cancelled: threading.Event, limits: Limits, shown: str) -> None:
         self.archive, self.folder, self.cancelled, self.limits = archive, folder, cancelled, limits
+        self.shown = shown
         self.size = archive.stat().st_size
         self.names: set[str] = set()
         self.written = 0
@@ -93,7 +104,7 @@ class _Unpacking:
             if len(members) > self.limits.members:
                 raise self._refused(f"it has {len(members):,} members; at most {self.limits.members:,} are unpacked")
             self._admit_bytes(sum(member.file_size for member in members))
-            require_space(self.folder, sum(member.file_size for member in members), f"unpacking {self.archive.name}")
+            require_space(self.folder, sum(member.file_size for member in members), f"unpacking {self.shown}")
             for member in members:
                 name, kind = member.filename.replace("\\", "/"), stat.S_IFMT(member.external_attr >> 16)
                 path = self._place(name, is_folder=member.is_dir())
@@ -160,6 +171,10 @@ class _Unpacking:
             target = path.open("xb")
         except (FileExistsError, NotADirectoryError) as error:
             raise self._refused(f"two of its members want the place of {path.relative_to(self.folder)}") from error
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise self._refused(f"its member {path.name[:100]!r}... has too long a name") from error
+            raise
         with target:
             while block := stream.read(_BLOCK):
                 self.written += len(block)
@@ -169,7 +184,7 @@ class _Unpacking:
             progress.advance(len(self.names), 0, "files unpacked")
 
     def _refused(self, reason: str) -> InvalidInput:
-        return InvalidInput(f"the archive {self.archive.name} is refused: {reason}")
+        return InvalidInput(f"the archive {self.shown} is refused: {reason}")
 
 
 class _Measured:

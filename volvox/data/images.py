@@ -89,7 +89,7 @@ def inspect_all(images: Sequence[Found], cancelled: threading.Event) -> list[Ins
     workers_wanted = min(os.cpu_count() or 1, _MOST_WORKERS)  # each may hold a decoded image of 200 MB
     began = told = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(workers_wanted, "inspect") as workers:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such an image is refused, with a reason
+        warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is in its reason
         Image.init()  # plugins are imported by the first that needs them: not by two threads at once
 
         def several(some: Sequence[Found]) -> list[Inspected | str]:

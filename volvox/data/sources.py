@@ -180,7 +180,7 @@ def _unpacked(archive: Path, shown: str, home: Home, cancelled: threading.Event)
         raise InvalidInput(f"{shown} is neither a folder nor an archive (zip, tar, tar.gz, tar.bz2, tar.xz)")
     with scratch_folder(home.cache / "unpacked") as scratch:
         with telling_full_disks(scratch):
-            unpack(archive, scratch, cancelled)
+            unpack(archive, scratch, cancelled, shown=shown)
         yield listed(_inner(scratch))
 
 

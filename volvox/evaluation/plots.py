@@ -95,7 +95,7 @@ def worst_mistakes(predictions: Predictions, images: Path, path: Path, count: in
     cell_width, cell_height = _THUMBNAIL + _GAP, _THUMBNAIL + _CAPTION + _GAP
     sheet = Image.new("RGB", (columns * cell_width + _GAP, rows * cell_height + _GAP + 24), "white")
     pen, font, bold = ImageDraw.Draw(sheet), ImageFont.load_default(11), ImageFont.load_default(13)
-    told = f"{len(wrong)} of {len(chosen)} images are mistaken" + (f"; the {len(worst)} surest" if len(worst) else "")
+    told = f"{len(wrong)} of {len(chosen)} images are mistaken, the surest first"
     pen.text((_GAP, _GAP), told, fill=INK, font=bold)
     for position, index in enumerate(worst):
         left = _GAP + (position % columns) * cell_width

@@ -28,6 +28,7 @@ _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _NO_BASE = re.compile(
     r"pull access denied|manifest unknown|not found|no such host|dial tcp|timeout|repository does not", re.I
 )
+_NO_INDEX = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|name resolution")
 _CHATTER = re.compile(r"Step \d+/|--->|Removing intermediate|Successfully built|\[Warning\]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CHECK = "volvox.check"
@@ -101,7 +102,7 @@ class Engine:
         """
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         labels = {"volvox.context": context, "org.opencontainers.image.created": created}
-        image, step, said = "", "", deque[str](maxlen=5)
+        image, step, said = "", "", deque[str](maxlen=8)
         with self._errors("build the image"), context_tar.open("rb") as stream:
             for line in self._api.build(
                 fileobj=stream, custom_context=True, rm=True, forcerm=True, decode=True, labels=labels
@@ -309,6 +310,11 @@ def _build_failed(step: str, error: str, said: deque[str]) -> VolvoxError:
         return Unavailable(
             f"the base image is not on this engine and cannot be fetched ({error.strip()}); "
             "set ENGINE_BASE_IMAGE to an image with Python that is, or use --no-image"
+        )
+    if any(_NO_INDEX.search(line) for line in said):
+        return Unavailable(
+            "the package index cannot be reached from inside the image build, which installs the server's dependencies; "
+            "give the engine a way to it, or use --no-image"
         )
     last = f"; it said: {' / '.join(said)[-600:]}" if said else ""
     return InvalidInput(

@@ -17,7 +17,10 @@ def addresses(home: Path) -> dict[str, str]:
     """Service -> base URL of everything that the stack of `home` has started, answering or not."""
     from volvox.stack import state
 
-    return state.addresses(Home(home))
+    try:
+        return state.addresses(Home(home))
+    except ImportError:  # a serving image has no stack, and not the libraries of its services
+        return {}
 
 
 async def answers(url: str, service: str) -> bool:

@@ -1,7 +1,7 @@
 """What the module may be asked, as webargs fields; they work under marshmallow 3 and 4.
 
-DEEP's classifiers take every value as JSON in a string (`epochs="15"`, `modelname="\\"Xception\\""`); here such a string
-is taken for what it says.
+DEEP's classifiers take every value as JSON in a string (`epochs="15"`, `modelname='"Xception"'`); here such a string is
+taken for what it says.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Texts(fields.List):
 def plain(value: Any) -> Any:
     """The value that a JSON string holds, as often as it was wrapped; anything else as it is.
 
-    `"15"` is 15, `"\\"15\\""` too; `"None"`, which DEEP's forms send for nothing, is None.
+    `"15"` is 15, `'"15"'` too; `"None"`, which DEEP's forms send for nothing, is None.
     """
     for _ in range(3):
         if not isinstance(value, str):
@@ -135,7 +135,9 @@ def train_arguments() -> dict[str, Any]:
         "class_weights": String(
             load_default="auto",
             validate=validate.OneOf(["auto", "true", "false"]),
-            metadata={"description": "Weigh rare classes more: by 1/size (true), its root where sizes differ much (auto)"},
+            metadata={
+                "description": "Weigh rare classes more: by 1/size (true), or its root where sizes differ (auto)"
+            },
         ),
         "patience": Integer(
             load_default=0,
@@ -217,7 +219,8 @@ def defaults(arguments: dict[str, Any]) -> dict[str, Any]:
     """
     from marshmallow import RAISE, Schema
 
-    return dict(Schema.from_dict(train_arguments())(unknown=RAISE).load(arguments))
+    checked: Any = Schema.from_dict(train_arguments())(unknown=RAISE).load(arguments)
+    return checked
 
 
 def _file(description: str) -> Any:

@@ -39,7 +39,8 @@ class Keeper(lightning.Callback):
         done = trainer.current_epoch + 1
         path = self.folder / f"epoch-{done:05d}.ckpt"
         aside = self.folder / f"{path.name}.part"
-        trainer.save_checkpoint(aside, weights_only=False)  # by every process: Lightning gathers here, and only the first one writes
+        # Every process calls this: Lightning gathers here, and only the first one writes.
+        trainer.save_checkpoint(aside, weights_only=False)
         if not trainer.is_global_zero:
             return
         _into_place(aside, path)
@@ -56,28 +57,28 @@ class Keeper(lightning.Callback):
                 _numbered(self.folder)[old].unlink()
 
 
-def newest(folder: Path, recipe: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a training with this recipe that can be read, and its content."""
+def newest(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of the training of this identity that can be read, and its content."""
     for _, path in sorted(_numbered(folder).items(), reverse=True):
-        if found := _readable(path, recipe):
+        if found := _readable(path, identity):
             return path, found
     return None
 
 
-def best(folder: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Content of the checkpoint with the lowest validation loss, if it can be read and is of this recipe."""
-    return _readable(folder / BEST, recipe) if (folder / BEST).is_file() else None
+def best(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Content of the checkpoint with the lowest validation loss, if it can be read and is of this identity."""
+    return _readable(folder / BEST, identity) if (folder / BEST).is_file() else None
 
 
-def _readable(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+def _readable(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-        same = found["recipe"] == recipe
+        same = found["identity"] == identity
     except Exception as error:  # a torn file fails in many ways: zip, pickle, key, end of file
         _LOG.warning("checkpoint %s cannot be read (%s) and is passed over", path, type(error).__name__)
         return None
     if not same:
-        _LOG.warning("checkpoint %s is of a training with other arguments and is passed over", path)
+        _LOG.warning("checkpoint %s is of a training with other arguments or data and is passed over", path)
         return None
     return found
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -56,6 +58,11 @@ class Dataset:
     val: Split
     labels_info: list[str] = field(default_factory=list)
     aphia_ids: list[str] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """Changes with the classes and with which files are in which part; not with what is in the files."""
+        told = json.dumps([self.classes, self.train.pairs(), self.val.pairs()])
+        return hashlib.sha256(told.encode()).hexdigest()
 
 
 def read(data: Path, seed: int = 0) -> Dataset:
@@ -142,7 +149,11 @@ def _from_folders(images: Path) -> tuple[list[str], Split]:
     }
     classes = [name for name, paths in found.items() if paths]
     pairs = [(path.relative_to(images).as_posix(), label) for label, name in enumerate(classes) for path in found[name]]
-    return classes, Split([file for file, _ in pairs], [label for _, label in pairs])
+    return classes, _split(pairs)
+
+
+def _split(pairs: list[tuple[str, int]]) -> Split:
+    return Split([file for file, _ in pairs], [label for _, label in pairs])
 
 
 def _divided(split: Split, seed: int) -> tuple[Split, Split]:
@@ -153,11 +164,11 @@ def _divided(split: Split, seed: int) -> tuple[Split, Split]:
     shuffled = random.Random(seed)  # noqa: S311 - draws a sample, keeps no secret
     train: list[tuple[str, int]] = []
     val: list[tuple[str, int]] = []
-    for label, files in sorted(by_label.items()):
-        files = sorted(files)
+    for label in sorted(by_label):
+        files = sorted(by_label[label])
         shuffled.shuffle(files)
         held = max(1, round(len(files) * _FRACTION)) if len(files) > 1 else 0
         val += [(file, label) for file in files[:held]]
         train += [(file, label) for file in files[held:]]
     val = val or train
-    return (Split([f for f, _ in part], [label for _, label in part]) for part in (train, val))  # type: ignore[return-value]
+    return _split(train), _split(val)

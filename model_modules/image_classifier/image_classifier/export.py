@@ -82,7 +82,7 @@ def write(
 
 
 def largest_difference(network: nn.Module, path: Path, images: Tensor) -> float:
-    """Largest difference of a logit between torch and ONNX Runtime, relative to the largest logit where that is over 1."""
+    """Largest difference of a logit between torch and ONNX Runtime, over the largest logit where that is above 1."""
     import numpy as np
     import onnxruntime
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from image_classifier.augmentation import STRENGTHS, augmented
-from image_classifier.pixels import Batches
-from image_classifier.recipe import Recipe
+from image_classifier.pixels import Batches, Pixels
+from image_classifier.recipe import Recipe, threads
 
 _EPOCH_SEEDS = 1_000_003  # a prime, so that (seed, epoch, rank) rarely meet
 
@@ -26,9 +26,9 @@ class Learner(lightning.LightningModule):
     Args:
         network: Takes pixels, gives logits.
         recipe: All decisions.
-        batches: The training part of this process.
+        parts: Training and validation part.
         weights: Of each class in the loss, shape (classes,).
-        compiled: Whether the network goes through `torch.compile`.
+        identity: Written into each checkpoint; one of another identity is not gone on from.
 
     Attributes:
         history: One dictionary of metrics for each finished epoch.
@@ -36,15 +36,38 @@ class Learner(lightning.LightningModule):
 
     class_weights: Tensor
 
-    def __init__(self, network: nn.Module, recipe: Recipe, batches: Batches, weights: Tensor, compiled: bool) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        parts: tuple[Pixels, Pixels],
+        weights: Tensor,
+        identity: dict[str, Any],
+    ) -> None:
         super().__init__()
-        self.network, self.recipe, self.batches = network, recipe, batches
+        self.network, self.recipe, self.identity = network, recipe, identity
+        self.batches = Batches(parts[0], recipe.batch_size, shuffled=True, seed=recipe.seed)
+        self.held = Batches(parts[1], max(recipe.batch_size, 256), shuffled=False)
         self.register_buffer("class_weights", weights, persistent=False)
         self.history: list[dict[str, float]] = []
-        if compiled:
-            network.compile()
         self._totals: dict[str, Tensor] = {}
         self._rate = 0.0
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Take this process' share of each batch, and of the processors."""
+        world = self.trainer.world_size
+        for batches in (self.batches, self.held):
+            batches.rank, batches.world = self.global_rank, world
+        if world > 1 and self.trainer.strategy.root_device.type == "cpu":
+            torch.set_num_threads(max(1, threads() // world))
+
+    def train_dataloader(self) -> Batches:
+        """The training part."""
+        return self.batches
+
+    def val_dataloader(self) -> Batches:
+        """The validation part."""
+        return self.held
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch, and let the backbone learn or rest."""
@@ -117,15 +140,16 @@ class Learner(lightning.LightningModule):
         """
         weights = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.network.parameters() if parameter.ndim <= 1]
-        groups = [{"params": weights, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        decay = self.recipe.weight_decay
+        groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate)
         steps = self.recipe.epochs * len(self.batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, Schedule(steps, round(steps * self.recipe.warmup)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The recipe and the history travel with the weights."""
-        checkpoint["recipe"] = self.recipe.to_json()
+        """The identity and the history travel with the weights."""
+        checkpoint["identity"] = self.identity
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = _convolution(inside, outside, stride)
         self.second = _convolution(outside, outside, 1)
-        nn.init.zeros_(self.second[1].weight)
+        nn.init.zeros_(self.second[1].weight)  # type: ignore[arg-type]
         same = stride == 1 and inside == outside
         self.short = nn.Identity() if same else _convolution(inside, outside, stride, kernel=1)
 
@@ -117,7 +117,7 @@ def check_backbone(name: str) -> None:
     if not name.startswith(TIMM):
         raise _unknown(name, f"there are {SMALL} and, where timm is installed, timm:NAME such as timm:resnet18")
     try:
-        import timm
+        import timm  # pyright: ignore[reportMissingImports] - an extra
     except (ImportError, RuntimeError) as error:  # torchvision of another torch raises RuntimeError on import
         reason = f"timm cannot be imported here ({error}); install the extra `timm`, or use {SMALL}"
         raise _unknown(name, reason) from error
@@ -125,7 +125,7 @@ def check_backbone(name: str) -> None:
         from difflib import get_close_matches
 
         near = get_close_matches(name.removeprefix(TIMM), timm.list_models(), 5, 0.4) or timm.list_models("resnet*")[:5]
-        raise _unknown(name, "timm has no such model; it has " + ", ".join(TIMM + model for model in near) + " and more")
+        raise _unknown(name, f"timm has no such model; it has {', '.join(TIMM + model for model in near)} and more")
 
 
 def parameters(network: nn.Module) -> int:
@@ -139,7 +139,7 @@ def _unknown(name: str, reason: str) -> ValidationError:
 
 def _from_timm(name: str, channels: int, pretrained: bool) -> nn.Module:
     check_backbone(name)
-    import timm
+    import timm  # pyright: ignore[reportMissingImports] - an extra
 
     return timm.create_model(name.removeprefix(TIMM), pretrained=pretrained, num_classes=0, in_chans=channels)
 

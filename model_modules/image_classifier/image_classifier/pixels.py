@@ -52,11 +52,12 @@ class Pixels:
         pixels, _ = self.take(list(range(0, len(self), max(1, len(self) // sample)))[:sample])
         values = pixels.float() / 255
         deviation, mean = torch.std_mean(values, dim=(0, 2, 3), correction=0)
-        return [round(value, 6) for value in mean.tolist()], [round(max(value, 1e-3), 6) for value in deviation.tolist()]
+        deviation = deviation.clamp(min=1e-3)
+        return [round(value, 6) for value in mean.tolist()], [round(value, 6) for value in deviation.tolist()]
 
     def _decoded(self, indices: list[int] | range) -> Tensor:
         with ThreadPoolExecutor(self.workers) as pool:
-            return torch.from_numpy(np.stack(list(pool.map(self._decode, indices, chunksize=16))))
+            return torch.from_numpy(np.stack(list(pool.map(self._decode, indices))))
 
     def _decode(self, index: int) -> np.ndarray:
         try:
@@ -109,7 +110,7 @@ class Batches:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: what the machine has free, or less where a container's limit is nearer."""
+    """Bytes that this process may still take: what the machine has free, or less where a container allows less."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()

@@ -18,11 +18,9 @@ def data(given: Any = None) -> Path:
 
 
 def output(given: Any = None) -> Path:
-    """A folder for results, created: keyword, `VOLVOX_OUTPUT`, or `./models/<timestamp>`."""
+    """A folder for results, which need not exist: keyword, `VOLVOX_OUTPUT`, or `./models/<timestamp>`."""
     stamped = MODELS / datetime.now().astimezone().strftime("%Y-%m-%d_%H%M%S")
-    folder = Path(given or os.environ.get("VOLVOX_OUTPUT") or stamped)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Path(given or os.environ.get("VOLVOX_OUTPUT") or stamped)
 
 
 def checkpoints(given: Any = None) -> Path | None:

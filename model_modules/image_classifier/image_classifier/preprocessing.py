@@ -96,7 +96,7 @@ def opened(source: Path | bytes, channels: int = 3, at_least: int | None = None)
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"the picture has too many pixels ({error}); send a smaller one") from error
     except Exception as error:  # Pillow's plugins raise what they like on damaged files: SyntaxError, struct.error, ...
-        raise UnreadableImage("the file is no picture that can be read; send a PNG, JPEG, TIFF, BMP, GIF or WebP") from error
+        raise UnreadableImage("it is no picture that can be read; send a PNG, JPEG, TIFF, BMP, GIF or WebP") from error
 
 
 def squared(image: Image, size: int, channels: int, resize: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -27,6 +28,11 @@ def card(folder: Path) -> dict[str, Any]:
         message = f"{folder} holds no model.json of this module; name the folder that train() wrote."
         raise ValidationError({"weights": [message]}) from error
     return told
+
+
+def digest(folder: Path) -> str:
+    """Changes with the weights of a version."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def load_into(network: nn.Module, folder: Path, *, keep_head: bool) -> None:

@@ -1,5 +1,7 @@
-"""What training does where the caller leaves it open: chosen from the data, so that the defaults suit both tiny
-scanned digits and photographs."""
+"""What training does where the caller leaves it open.
+
+It is chosen from the data, so that the defaults suit both tiny scanned digits and photographs.
+"""
 
 from __future__ import annotations
 
@@ -94,8 +96,8 @@ def chosen(arguments: dict[str, Any], dataset: Dataset, started: dict[str, Any] 
         image_size=_image_size(arguments["image_size"], backbone, dataset, started),
         resize=started["preprocessing"]["resize"] if started else arguments["resize"],
         epochs=epochs,
-        batch_size=min(count, arguments.get("batch_size") or (32 if count < 1000 else 64 if count < 20_000 else 128)),
-        learning_rate=arguments.get("learning_rate") or (5e-4 if backbone.startswith("timm:") else 2e-3 if started else 4e-3),
+        batch_size=min(count, arguments.get("batch_size") or _batch_size(count)),
+        learning_rate=arguments.get("learning_rate") or _learning_rate(backbone, started is not None),
         warmup=arguments["warmup"],
         weight_decay=arguments["weight_decay"],
         label_smoothing=arguments["label_smoothing"],
@@ -119,6 +121,16 @@ def _epochs(count: int, pretrained: bool) -> int:
     return max(least, min(most, round(_SEEN / count)))
 
 
+def _batch_size(count: int) -> int:
+    return 32 if count < 1000 else 64 if count < 20_000 else 128
+
+
+def _learning_rate(backbone: str, started: bool) -> float:
+    if backbone.startswith("timm:"):
+        return 5e-4
+    return 2e-3 if started else 4e-3
+
+
 def _backbone_of(started: dict[str, Any], asked: str) -> str:
     has = started["architecture"]["backbone"]
     if asked not in (has, "resnet-small"):
@@ -134,7 +146,7 @@ def _image_size(asked: str, backbone: str, dataset: Dataset, started: dict[str, 
     if started:
         return int(started["preprocessing"]["size"])
     if backbone.startswith("timm:"):
-        import timm
+        import timm  # pyright: ignore[reportMissingImports] - an extra
 
         settings = timm.get_pretrained_cfg(backbone.removeprefix("timm:"))
         return int(settings.input_size[-1]) if settings else 224

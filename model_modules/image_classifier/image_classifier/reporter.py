@@ -1,5 +1,6 @@
 """Tells how far a training is."""
 
+# ruff: noqa: ARG002 - Lightning calls these with arguments of its own
 from __future__ import annotations
 
 import time
@@ -34,7 +35,12 @@ class Reporter(lightning.Callback):
         self.started = self.told = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        _outputs: Any,
+        _batch: Any,
+        batch_idx: int,
     ) -> None:
         """Count, and say so from time to time."""
         learner: Learner = pl_module  # type: ignore[assignment]

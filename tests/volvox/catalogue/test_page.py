@@ -31,8 +31,8 @@ def store(tmp_path: Path) -> Store:
 def published(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Published:
     made = standin.cycle_until_packaging(tmp_path, store, monkeypatch)
     image = Image(
-        name="volvox/brightness:1", version=made.version.digest, context_object="c" * 64, built=True, image_id="sha256:1",
-        bytes=268_000_000, layers=(("COPY to /model", 12), ("base image", 86_000_000)),
+        name="volvox/brightness:1", version=made.version.digest, context_object="c" * 64, built=True,
+        image_id="sha256:1", bytes=268_000_000, layers=(("COPY to /model", 12), ("base image", 86_000_000)),
     )  # fmt: skip
     return Published(
         made.version, made.model, made.evaluation, made.dataset, image, discovery.find("standin"), "image", "MIT"
@@ -53,9 +53,11 @@ def test_the_page_tells_how_good_the_model_is_and_how_to_run_it(
 ) -> None:
     page = _page(published, tmp_path, store)
     for told in (
-        "Light or dark", "97.5 %", "accuracy 0.975 &gt;= 0.9", "<strong>mean</strong>", "docker run --rm -p 5000:5000 volvox/brightness:1",
+        "Light or dark", "97.5 %", "accuracy 0.975 &gt;= 0.9", "<strong>mean</strong>",
+        "docker run --rm -p 5000:5000 volvox/brightness:1",
         "/v2/models/brightness/predict/", "-F image=@photo.png", 'href="/models/brightness/"', "268 MB", "86.0 MB",
-        'src="confusion.png"', "volvox cycle FOLDER --module standin --from brightness", published.dataset.digest, "f00d",
+        'src="confusion.png"', "volvox cycle FOLDER --module standin --from brightness",
+        published.dataset.digest, "f00d",
     ):  # fmt: skip
         assert told in page, told
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +57,14 @@ def test_an_entry_that_cannot_be_read_is_a_placeholder_and_breaks_nothing(site: 
     assert '<a href="good/">' in page
 
 
+def test_what_a_killed_process_left_is_cleared_away(site: Site, tmp_path: Path) -> None:
+    (site.root / ".incoming-a").mkdir(parents=True)
+    (site.root / ".incoming-b").write_text("half")
+    (site.root / ".entries" / "digits" / ".incoming-c").mkdir(parents=True)
+    site.publish("digits", "t1", _files(tmp_path, "digits"))
+    assert not list(site.root.rglob(".incoming-*"))
+
+
 @pytest.mark.parametrize("step", range(12))
 def test_killed_anywhere_the_site_is_whole_and_the_next_call_goes_on(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -89,7 +96,7 @@ def test_killed_anywhere_the_site_is_whole_and_the_next_call_goes_on(
     site.publish("digits", "t2", new)
     assert site.shows("digits", "t2")
     assert json.loads((site.root / "catalogue.json").read_text())[0]["metadata"]["summary"] == "changed"
-    assert not [path for path in site.root.rglob(".incoming-*")]
+    assert not list(site.root.rglob(".incoming-*"))
 
 
 def test_a_new_look_makes_the_index_again(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +120,6 @@ def test_a_model_cannot_take_the_place_of_the_catalogue_s_own_files(site: Site, 
 
 def test_an_unchanged_index_is_not_written_again(site: Site, tmp_path: Path) -> None:
     site.publish("digits", "t1", _files(tmp_path, "digits"))
-    before = os.stat(site.root / "index.html").st_ino
+    before = (site.root / "index.html").stat().st_ino
     site.rebuild()
-    assert os.stat(site.root / "index.html").st_ino == before
+    assert (site.root / "index.html").stat().st_ino == before

@@ -1,8 +1,10 @@
 """Archives that somebody else made."""
 
+import contextlib
 import gzip
 import io
 import os
+import random
 import struct
 import tarfile
 import threading
@@ -170,9 +172,10 @@ def test_what_follows_the_last_member_of_a_tar_is_measured_too(tmp_path, target)
     assert "unpacks to more than 1,048,576 bytes" in refusal(archive, target, Limits(bytes=1 << 20))
 
 
-@pytest.mark.parametrize("pack", [zipped, tarred])
-def test_an_archive_that_is_cut_off_or_damaged_is_refused(tmp_path, target, pack) -> None:
-    archive = pack(tmp_path / "x", {"cat/a.png": os.urandom(50_000), "cat/b.png": os.urandom(50_000)})
+@pytest.mark.parametrize("kind", ["zip", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_that_is_cut_off_or_damaged_is_refused(tmp_path, target, kind) -> None:
+    members = {"cat/a.png": os.urandom(50_000), "cat/b.png": os.urandom(50_000)}
+    archive = zipped(tmp_path / "x", members) if kind == "zip" else tarred(tmp_path / "x", members, mode=kind)
     whole = archive.read_bytes()
     archive.write_bytes(whole[:-30_000])
     assert "fetch it again" in refusal(archive, target)
@@ -182,6 +185,28 @@ def test_an_archive_that_is_cut_off_or_damaged_is_refused(tmp_path, target, pack
     other = target.parent / "other"
     other.mkdir()
     assert "fetch it again" in refusal(archive, other)
+
+
+@pytest.mark.parametrize("kind", ["zip", "w:", "w:gz"])
+def test_whatever_bytes_are_changed_it_is_unpacked_or_refused(tmp_path, target, kind) -> None:
+    archive = zipped(tmp_path / "x", MEMBERS) if kind == "zip" else tarred(tmp_path / "x", MEMBERS, mode=kind)
+    whole, chance = archive.read_bytes(), random.Random(0)
+    for number in range(200):
+        changed = bytearray(whole)
+        for _ in range(chance.randrange(1, 6)):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        archive.write_bytes(changed)
+        place = target / str(number)
+        place.mkdir()
+        with contextlib.suppress(InvalidInput):
+            unpack(archive, place, threading.Event())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "x"]
+
+
+def test_a_name_that_no_disk_takes_is_refused_and_errors_name_the_archive_as_told(tmp_path, target) -> None:
+    archive = tarred(tmp_path / "x", {"n" * 300: b"1"})
+    with pytest.raises(InvalidInput, match=r"the archive pets.zip is refused: .* has too long a name"):
+        unpack(archive, target, threading.Event(), shown="pets.zip")
 
 
 def test_a_zip_that_lies_about_sizes_is_refused(tmp_path, target) -> None:

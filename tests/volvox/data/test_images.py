@@ -1,6 +1,7 @@
 """Opening every image once."""
 
 import hashlib
+import random
 import struct
 import threading
 import warnings
@@ -66,6 +67,20 @@ def test_a_png_with_a_flipped_bit_is_not_used(tmp_path) -> None:
     data[data.index(b"IDAT") + 12] ^= 1
     path.write_bytes(data)
     assert str(seen(path)).startswith("it cannot be decoded")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif", "webp"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_whatever_bytes_are_changed_an_image_is_decoded_or_has_a_reason(tmp_path, suffix) -> None:
+    path, chance = tmp_path / f"x.{suffix}", random.Random(0)
+    Image.effect_noise((24, 24), 50).convert("RGB").save(path)
+    whole = path.read_bytes()
+    for _ in range(200):
+        changed = bytearray(whole)
+        for _ in range(chance.randrange(1, 6)):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        path.write_bytes(changed)
+        assert isinstance(seen(path), Inspected | str)
 
 
 @pytest.mark.parametrize("side", [8_000, 12_000, 20_000])

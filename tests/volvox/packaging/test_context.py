@@ -82,6 +82,12 @@ def test_the_gpu_variant_has_its_own_tag_and_asks_for_the_device(recipe: Recipe)
     assert "NVIDIA" not in dockerfile(recipe)
 
 
+def test_cuda_and_cudnn_are_resolved_in_the_gpu_image_while_the_cpu_s_closure_is_complete(recipe: Recipe) -> None:
+    cpu, gpu = dockerfile(recipe), dockerfile(dataclasses.replace(recipe, gpu=True))
+    assert cpu.count("--no-deps") == 2
+    assert gpu.count("--no-deps") == 1
+
+
 def test_labels_use_the_oci_names_and_leave_out_what_is_not_known() -> None:
     labels = image_labels(
         "digits", "2", {"summary": "Digits.", "links": {"source_code": "https://x"}}, {"code": "abc"}, base="python"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from volvox.data.cancelling import Cancelled
 from volvox.errors import Unavailable, VolvoxError
 from volvox.packaging.engine import Engine
 
@@ -70,6 +71,24 @@ class TestWithAnEngine:
         tar = self._tar(tmp_path, "FROM 127.0.0.1:1/absent:1\n")
         with pytest.raises(Unavailable, match="set ENGINE_BASE_IMAGE"):
             engine.build(tar, "2" * 64, threading.Event())
+
+    def test_a_build_that_cannot_reach_the_package_index_is_a_passing_failure(
+        self, engine: Engine, tmp_path: Path, base: str
+    ) -> None:
+        said = "WARNING: Retrying after connection broken by NewConnectionError"
+        tar = self._tar(tmp_path, f"FROM {base}\nRUN echo {said}; echo ERROR: No matching distribution; exit 1\n")
+        with pytest.raises(Unavailable, match="the package index cannot be reached"):
+            engine.build(tar, "6" * 64, threading.Event())
+
+    def test_a_cancelled_build_ends_and_leaves_no_image(self, engine: Engine, tmp_path: Path, base: str) -> None:
+        cancelled = threading.Event()
+        tar = self._tar(tmp_path, f"FROM {base}\nRUN echo begun; sleep 2; echo on; sleep 60\n")
+        threading.Timer(1.0, cancelled.set).start()
+        began = time.monotonic()
+        with pytest.raises(Cancelled):
+            engine.build(tar, "7" * 64, cancelled)
+        assert time.monotonic() - began < 30
+        assert engine.find("7" * 64) == ""
 
     def test_a_built_image_is_found_by_its_context_and_gone_when_removed(
         self, engine: Engine, tmp_path: Path, base: str
