@@ -18,6 +18,7 @@ setup: .venv/ready ## A virtual environment in .venv with pinned dependencies.
 	$(PIP) install -q -c deployments/constraints.txt hatchling editables
 	$(PIP) install -q -c deployments/constraints.txt --no-build-isolation \
 		-e '.[cycle,dev]' -e './model_modules/image_classifier[train]'
+	$(BIN)/python -m volvox.stack.prefect_database
 	touch $@
 
 cycle: setup ## The whole cycle on scanned handwritten digits, then a page to try the model.

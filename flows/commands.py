@@ -63,7 +63,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     arguments: dict[str, Any],
     **data_options: Any,
 ) -> None:
-    r"""Take a folder of labelled images to a served, catalogued model.
+    """Take a folder of labelled images to a served, catalogued model.
 
     FOLDER holds one folder of images a class (FOLDER/cat/1.jpg), or the lists that DEEP's image classifier reads
     (FOLDER/data/dataset_files/{classes,train,val,test}.txt), or it is an archive: a path, file://, https:// or s3://.
@@ -75,7 +75,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
       volvox cycle --demo
       volvox cycle ~/plankton --name lake --epochs 40
       volvox cycle ~/plankton --from digits --attempts 3 --try more.yaml
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from flows.local import run_cycle, since_process_start
     from volvox.cli.report import as_json as report_json
     from volvox.cli.report import end_screen

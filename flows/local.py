@@ -60,8 +60,8 @@ def links(made: Cycle, home: Home) -> dict[str, str]:
     here = addresses(home)
     web = made.service.url if made.service else here.get("web", "")
     found: dict[str, str] = {}
-    if made.service:
-        found |= {"try": made.service.try_url, "predict": made.service.predict_url}
+    if example := _example(made):
+        found["example"] = example
     if made.entry:
         found["catalogue"] = f"{web}{made.entry.path}"
     if made.flow_run:
@@ -72,6 +72,17 @@ def links(made: Cycle, home: Home) -> dict[str, str]:
     else:
         found["mlflow"] = f"{mlflow}/#/experiments"
     return found
+
+
+def _example(made: Cycle) -> str:
+    """A held-out image to ask the served model about, as a `file://` URL."""
+    from blocks.store import ObjectStore
+    from volvox.evaluation.predictions import held_out
+
+    if made.service is None:
+        return ""
+    folder = ObjectStore.local().open().tree(made.dataset.held_out_tree)
+    return (folder / "images" / min(held_out(folder))).as_uri()
 
 
 def _reachable(service: str, home: Home, web: str) -> str:

@@ -46,7 +46,8 @@ async def evaluate_model(
     """Score `model` on the held-out part of `dataset`, or find that it was done.
 
     The module's own `evaluate` answers with predictions or with metrics; a module without one, or one whose `evaluate`
-    refuses data with other classes, is asked through its `predict`, image by image. Metrics and pictures are added to the model's MLflow run and to the Prefect run.
+    refuses data with other classes, is asked through its `predict`, image by image. Metrics and pictures are added to
+    the model's MLflow run and to the Prefect run.
 
     Args:
         model: What to score.

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
-SMALL = ("--epochs", "3", "--no-image")
+SMALL = ("--epochs", "12", "--batch-size", "16", "--no-image")
 
 
 @dataclass

@@ -39,17 +39,20 @@ def test_every_stage_is_done_in_order_and_the_model_is_good(first: dict) -> None
 
 
 def test_every_printed_link_answers(installation: Installation, first: dict) -> None:
-    assert {"try", "predict", "catalogue", "prefect", "mlflow"} <= set(first["links"])
-    for title, url in first["links"].items():
-        if title != "predict":
+    links = {**first["links"], "try": first["service"]["try_url"]}
+    assert {"example", "catalogue", "prefect", "mlflow"} <= set(links)
+    for title, url in links.items():
+        if title != "example":
             answer = httpx.get(url, follow_redirects=True, timeout=30)
             assert answer.status_code == 200, f"{title}: {url} answered {answer.status_code}"
 
 
 def test_the_printed_curl_line_works_when_pasted(installation: Installation, digits: Path, first: dict) -> None:
     printed = installation.run("cycle", str(digits), "--name", "first", *SMALL).stdout
-    line = next(line.strip() for line in printed.splitlines() if line.strip().startswith("curl "))
-    answer = json.loads(subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=30).stdout)
+    line = next(line.strip() for line in printed.splitlines() if " curl -F" in line)
+    answer = json.loads(
+        subprocess.run(shlex.split(line[line.index("curl ") :]), capture_output=True, check=True, timeout=30).stdout
+    )
     assert answer["predictions"]["labels"][0] in ("0", "1", "2")
 
 
@@ -63,7 +66,7 @@ def test_an_unchanged_second_run_reuses_every_stage(installation: Installation, 
 def test_changed_arguments_train_again_on_the_same_dataset(
     installation: Installation, digits: Path, first: dict
 ) -> None:
-    changed = installation.json("cycle", str(digits), "--name", "first", "--no-image", "--epochs", "4")
+    changed = installation.json("cycle", str(digits), "--name", "first", *SMALL, "--epochs", "14")
     assert _reused(changed)["data"] is True
     assert _reused(changed)["training"] is False
     assert changed["version"]["version"] != first["version"]["version"]
@@ -94,7 +97,7 @@ def test_a_cycle_killed_at_every_stage_boundary_goes_on_and_makes_nothing_twice(
 ) -> None:
     words = ("cycle", str(digits), "--name", "killed", "--seed", str(seed), *SMALL)
     for stage in STAGES[:-1]:
-        assert installation.run_until(rf"\b{stage}\b.*(done|reused)", *words) == -9
+        assert installation.run_until(rf"\b{stage}: finished", *words) == -9
     last = installation.json(*words)
     reused = _reused(last)
     assert all(reused[stage] for stage in STAGES[:-2]), reused
@@ -104,8 +107,8 @@ def test_a_cycle_killed_at_every_stage_boundary_goes_on_and_makes_nothing_twice(
 def test_a_cycle_killed_inside_training_goes_on_from_its_newest_checkpoint(
     installation: Installation, digits: Path
 ) -> None:
-    words = ("cycle", str(digits), "--name", "interrupted", "--epochs", "40", "--no-image")
-    assert installation.run_until(r"\btraining\b.*epochs", *words) == -9
+    words = ("cycle", str(digits), "--name", "interrupted", *SMALL, "--epochs", "40")
+    assert installation.run_until(r"\btraining: \d+/40 epochs, .* accuracy", *words) == -9
     (run,) = _unfinished_runs(installation)
     last = installation.json(*words)
     assert _reused(last)["data"] is True

@@ -206,14 +206,14 @@ def test_a_wrong_option_is_told_before_anything_is_made(installation: Installati
 
 
 def test_ctrl_c_inside_training_ends_everything_and_publishes_nothing(installation: Installation, digits: Path) -> None:
-    words = ("cycle", str(digits), "--name", "stopped", "--epochs", "300", "--no-image")
+    words = ("cycle", str(digits), "--name", "stopped", *SMALL, "--epochs", "300")
     children: list[int] = []
 
     def see_children() -> None:
         listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
         children.extend(int(line.split()[0]) for line in listed.splitlines() if "volvox.worker /" in line)
 
-    code = installation.run_until(r"\btraining\b.*epochs", *words, number=signal.SIGINT, then=see_children)
+    code = installation.run_until(r"\btraining: .*epochs", *words, number=signal.SIGINT, then=see_children)
     assert code == 130
     assert children, "the training ran in a child"
     deadline = time.monotonic() + 10

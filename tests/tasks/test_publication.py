@@ -95,4 +95,4 @@ def test_other_metadata_of_the_module_changes_the_page(
     _publish(made, image, store)
     standin.install(tmp_path / "site", monkeypatch, metadata=standin.METADATA.replace("Light or dark", "Bright"))
     _publish(made, image, store)
-    assert "<h1>Bright</h1>" in (_catalogue() / "brightness" / "index.html").read_text()
+    assert '<p class="lead">Bright. ' in (_catalogue() / "brightness" / "index.html").read_text()

@@ -109,12 +109,12 @@ def complete(
     found = placeholder(name, "; ".join(wrong)) if wrong else as_newest(stated)
     day = today.isoformat()
     dates = {"created": day, **(found.get("dates") or {}), "updated": day}
-    made = {**facts, **found, "dates": dates}
+    made = {**found, **{key: fact for key, fact in facts.items() if key not in found}, "dates": dates}
     for key in ("links", "provenance", "metrics", "resources"):
         if key in facts or key in found:
             made[key] = {**(found.get(key) or {}), **(facts.get(key) or {})}
     if late := faults(made):  # a fact of ours that the schema refuses is ours to mend, and breaks nothing here
-        return {**facts, **placeholder(name, "; ".join(late)), "dates": dates}
+        return {**placeholder(name, "; ".join(late)), **facts, "links": {"source_code": ""}, "dates": dates}
     return made
 
 

@@ -9,6 +9,7 @@ import click
 
 _TYPES: dict[str, click.ParamType] = {"integer": click.INT, "number": click.FLOAT}
 _PREFIX = "module_argument_"
+_MODULE = "module_of_arguments"
 
 
 class ModuleCommand(click.Command):
@@ -23,8 +24,20 @@ class ModuleCommand(click.Command):
         taken = {flag for option in own for flag in [*option.opts, *option.secondary_opts]}
         offered = [told for told in _described(module) if told["type"] != "file"]
         self.params = own + [_option(told, f"{_PREFIX}{place}", module, taken) for place, told in enumerate(offered)]
+        ctx.meta[_MODULE] = module
         ctx.meta[_PREFIX] = [told["name"] for told in offered]  # a wire name may be no Python name
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the command's own options and the module's apart."""
+        rows: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+        for option in self.get_params(ctx):
+            if (row := option.get_help_record(ctx)) is not None:
+                rows[str(option.name).startswith(_PREFIX)].append(row)
+        for of_module, title in ((False, "Options"), (True, f"Training arguments of {ctx.meta[_MODULE]}")):
+            if rows[of_module]:
+                with formatter.section(title):
+                    formatter.write_dl(rows[of_module])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Collect what was given for the module under the parameter `arguments`, by wire name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from volvox.cli.stage_lines import clock
 
@@ -47,7 +48,7 @@ def curl_line(cycle: Cycle) -> str:
     arguments = cycle.service.module_description.get("predict") or []
     names = [told["name"] for told in arguments if told.get("type") == "file"] or ["image"]
     example = cycle.links.get("example", "")
-    file = example.removeprefix("file://") or "PATH_TO_AN_IMAGE"
+    file = unquote(example.removeprefix("file://")) or "PATH_TO_AN_IMAGE"
     return f"curl -F {shlex.quote(f'{names[0]}=@{file}')} {shlex.quote(cycle.service.predict_url)}"
 
 

@@ -313,8 +313,8 @@ def _build_failed(step: str, error: str, said: deque[str]) -> VolvoxError:
         )
     if any(_NO_INDEX.search(line) for line in said):
         return Unavailable(
-            "the package index cannot be reached from inside the image build, which installs the server's dependencies; "
-            "give the engine a way to it, or use --no-image"
+            "the package index cannot be reached from inside the image build, which installs the server's "
+            "dependencies; give the engine a way to it, or use --no-image"
         )
     last = f"; it said: {' / '.join(said)[-600:]}" if said else ""
     return InvalidInput(

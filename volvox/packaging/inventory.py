@@ -17,7 +17,12 @@ def described(installed: Distribution) -> dict[str, Any]:
     """What a bill of materials says of one distribution."""
     metadata = installed.metadata
     classifiers = [line.removeprefix(_OSI) for line in metadata.get_all("Classifier") or () if line.startswith(_OSI)]
-    told = metadata["License-Expression"] or "; ".join(classifiers) or (metadata["License"] or "").strip()
+    # A finder of the importlib_metadata backport raises for a missing key where the standard one gives None.
+    expression, text = (
+        metadata[key] if key in metadata else ""  # noqa: SIM401 - its type has no `get`
+        for key in ("License-Expression", "License")
+    )
+    told = expression or "; ".join(classifiers) or text.strip()
     return {
         "name": metadata["Name"],
         "version": installed.version,

@@ -18,7 +18,7 @@ from volvox.identity import process_started
 from volvox.settings import Home
 from volvox.stack import health, processes
 from volvox.stack.services import LOCAL, Context, ServiceSpec, discover, replacement
-from volvox.stack.state import State, addresses, forget, last_ports, locked, read, remember_port, write
+from volvox.stack.state import State, addresses, forget, last_ports, locked, read, remember_port, token, write
 
 _HOST = "127.0.0.1"
 _PORTS_TRIED = 50
@@ -94,6 +94,7 @@ def ensure(
     wanted = _chosen(names)
     tell = tell or (lambda _: None)
     with locked(home):
+        token(home)  # before the first service asks for it
         found: dict[str, State] = {}
         missing: list[ServiceSpec] = []
         for spec in wanted:

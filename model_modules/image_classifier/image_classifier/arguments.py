@@ -32,7 +32,7 @@ class Boolean(_Lenient, fields.Boolean):
     """True or false."""
 
 
-class String(_Lenient, fields.String):
+class String(fields.String):
     """Text; a number or truth value is taken as its text."""
 
     def deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:

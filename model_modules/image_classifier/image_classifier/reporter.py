@@ -38,8 +38,8 @@ class Reporter(lightning.Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        _outputs: Any,
-        _batch: Any,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
     ) -> None:
         """Count, and say so from time to time."""

@@ -129,7 +129,7 @@ def test_metadata_that_is_not_yaml_is_shown_as_a_placeholder_with_its_numbers(
 def test_the_model_card_is_markdown_with_the_numbers(published: Published, tmp_path: Path, store: Store) -> None:
     _write(published, tmp_path / "page", store)
     card = (tmp_path / "page" / "model-card.md").read_text()
-    assert card.startswith("# Light or dark\n")
+    assert card.startswith("# brightness\n\nLight or dark. ")
     assert "| dark | 100.0 % | 95.0 % | 97.0 % | 2 |" in card
     assert published.version.weights_tree in card
 

@@ -30,7 +30,7 @@ def test_an_entry_is_shown_and_listed(site: Site, tmp_path: Path) -> None:
     assert site.shows("digits", "t1")
     assert (site.root / "digits" / "index.html").read_text() == "a page"
     assert [entry["name"] for entry in json.loads((site.root / "catalogue.json").read_text())] == ["digits"]
-    assert '<a href="digits/">Digits</a>' in (site.root / "index.html").read_text()
+    assert '<a href="digits/">digits</a>' in (site.root / "index.html").read_text()
     assert (site.root / "volvox.css").is_file()
     assert (site.root / "catalogue.js").is_file()
 
