@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.reuse import once
-from volvox.data.cancelling import in_thread
+from volvox.cancelling import in_thread
 from volvox.data.options import Options
 from volvox.data.prepare import FORMAT, prepare
 from volvox.data.sources import Source, find_source

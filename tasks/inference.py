@@ -90,7 +90,7 @@ async def _local(source: str, home: Home) -> AsyncIterator[tuple[Path, str]]:
     """The object as a file of this machine, and its name."""
     parts = urlsplit(source)
     if parts.scheme in ("http", "https"):
-        from volvox.data.cancelling import in_thread
+        from volvox.cancelling import in_thread
         from volvox.data.download import download
         from volvox.data.http import WebObject
 

@@ -12,7 +12,7 @@ from blocks.engine import ContainerEngine
 from tasks.retries import is_transient
 from tasks.reuse import find, once
 from volvox import progress
-from volvox.data.cancelling import in_thread
+from volvox.cancelling import in_thread
 from volvox.errors import InvalidInput
 from volvox.identity import digest_of, stage_key
 from volvox.modules import discovery

@@ -121,6 +121,8 @@ async def _train(
                 environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
                 on_progress=_Listener(run), log=log,
             )  # fmt: skip
+            if isinstance(returned, dict) and returned.get("resumed_from_epoch"):
+                progress.note(f"went on from epoch {returned['resumed_from_epoch']}")
             metrics = _metrics(returned)
             run.log({f"final_{name}": value for name, value in metrics.items()}, 0)
             (output / _PROGRESS).unlink(missing_ok=True)

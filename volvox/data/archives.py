@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.data.scratch import require_space
 from volvox.errors import InvalidInput
 

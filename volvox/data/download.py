@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.data.scratch import require_space, telling_full_disks
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import digest_of, file_digest

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.data.folder import Found
 
 MOST_PIXELS = 50_000_000

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.data.folder import Folder
 from volvox.data.groups import Groups, read_groups
 from volvox.data.images import Inspected, inspect_all

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.data.download import MOST_BYTES, Facts
 from volvox.data.folder import MOST_FILES
 from volvox.data.scratch import require_space, telling_full_disks

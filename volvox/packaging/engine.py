@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.errors import InvalidInput, Unavailable, VolvoxError
 from volvox.identity import process_started, this_process
 

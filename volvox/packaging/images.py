@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from volvox import progress
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.errors import VolvoxError
 from volvox.packaging.context import Recipe, write_context
 from volvox.packaging.engine import Engine

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.errors import VolvoxError
 from volvox.packaging import inventory
 from volvox.packaging.context import PORT

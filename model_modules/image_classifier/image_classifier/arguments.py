@@ -21,7 +21,10 @@ class _Lenient:
 
 
 class Integer(_Lenient, fields.Integer):
-    """A whole number."""
+    """A whole number; 1.5 is none."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(strict=True, **more)
 
 
 class Number(_Lenient, fields.Float):

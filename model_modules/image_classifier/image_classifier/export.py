@@ -48,7 +48,7 @@ def write(
     """
     from safetensors.torch import save_file
 
-    network = network.cpu().float().eval()
+    network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     aside = folder / "model.safetensors.part"
     save_file(weights, aside, metadata={"format": "pt"})

@@ -45,7 +45,8 @@ class Learner(lightning.LightningModule):
         identity: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.network, self.recipe, self.identity = network, recipe, identity
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] - a fifth faster
+        self.recipe, self.identity = recipe, identity
         self.batches = Batches(parts[0], recipe.batch_size, shuffled=True, seed=recipe.seed)
         self.held = Batches(parts[1], max(recipe.batch_size, 256), shuffled=False)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -88,6 +89,7 @@ class Learner(lightning.LightningModule):
         strength = STRENGTHS[self.recipe.augmentation]
         with torch.autocast(self.device.type, enabled=False):
             images = augmented(pixels.float(), strength, self.recipe.flip, self._generator)
+            images = images.contiguous(memory_format=torch.channels_last)
         loss = functional.cross_entropy(
             self.network(images), labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
         )

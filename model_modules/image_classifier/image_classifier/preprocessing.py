@@ -76,9 +76,9 @@ def opened(source: Path | bytes, channels: int = 3, at_least: int | None = None)
     """
     from PIL import Image, ImageOps
 
-    if isinstance(source, bytes) and not source:
-        raise UnreadableImage("the file is empty; send a picture")
     try:
+        if not (source if isinstance(source, bytes) else source.stat().st_size):
+            raise UnreadableImage("it is empty; send a picture")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:

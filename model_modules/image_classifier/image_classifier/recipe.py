@@ -17,7 +17,7 @@ from webargs import ValidationError
 from image_classifier.data import Dataset, refused
 from image_classifier.preprocessing import UnreadableImage, opened
 
-_SEEN = 15_000  # images that a training of few images shows the network in all
+_SEEN = 12_500  # images that a training of few images shows the network in all
 _SMALL_SIDES = (16, 64)
 _FEW_A_CLASS = 40
 
@@ -117,7 +117,7 @@ def threads() -> int:
 
 def _epochs(count: int, pretrained: bool) -> int:
     """So many that a small dataset is seen often enough, and a large one not for ever."""
-    most, least = (30, 5) if pretrained else (60, 12)
+    most, least = (30, 5) if pretrained else (60, 10)
     return max(least, min(most, round(_SEEN / count)))
 
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from image_classifier import api, arguments
 from marshmallow import EXCLUDE, Schema
 from webargs import ValidationError
-
-from image_classifier import api, arguments
 
 
 def read(fields: dict, given: dict) -> dict:
@@ -39,7 +38,9 @@ def test_what_was_read_once_can_be_read_again():
     assert arguments.defaults(once) == once
 
 
-@pytest.mark.parametrize("given", [{"learning_rate": -1}, {"learning_rate": 0}, {"learning_rate": "nan"}, {"epochs": 1.5}])
+@pytest.mark.parametrize(
+    "given", [{"learning_rate": -1}, {"learning_rate": 0}, {"learning_rate": "nan"}, {"epochs": 1.5}]
+)
 def test_values_out_of_range_are_refused(given):
     with pytest.raises(ValidationError):
         arguments.defaults(given)
@@ -54,7 +55,11 @@ def test_one_address_or_several_are_taken(given, read_as):
 
 def test_files_are_told_apart_from_values():
     fields = api.get_predict_args()
-    assert [name for name, field in fields.items() if field.metadata.get("type") == "file"] == ["image", "data", "zip_data"]
+    assert [name for name, field in fields.items() if field.metadata.get("type") == "file"] == [
+        "image",
+        "data",
+        "zip_data",
+    ]
     assert read(fields, {})["top"] == 5
     with pytest.raises(ValidationError):
         read(fields, {"top": 0})

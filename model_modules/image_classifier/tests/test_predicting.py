@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_classifier import api, sources
 from PIL import Image
 from webargs import ValidationError
-
-from image_classifier import api, sources
 
 Upload = namedtuple("Upload", ("name", "filename", "content_type", "original_filename"), defaults=(None,) * 4)
 
@@ -71,7 +70,11 @@ def test_a_zip_is_answered_as_the_phytoplankton_classifier_does(dataset, tmp_pat
 
 def test_a_batch_is_answered_as_each_request_alone(dataset, tmp_path):
     sent = zipped(tmp_path / "p.zip", {f"{n}.png": picture(dataset, "dot", n).read_bytes() for n in range(70)[:40]})
-    requests = [{"image": upload(picture(dataset, "bar")), "top": 1}, {"zip_data": sent}, {"data": upload(picture(dataset, "cross"))}]
+    requests = [
+        {"image": upload(picture(dataset, "bar")), "top": 1},
+        {"zip_data": sent},
+        {"data": upload(picture(dataset, "cross"))},
+    ]
     together = api.predict_batch(requests)
     for answer, request in zip(together, requests, strict=True):
         alone = api.predict(**request)
@@ -92,9 +95,15 @@ def huge() -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "empty"), (b"only text", "no picture"), (huge(), "50 million"), (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "no picture")],
+    [
+        (b"", "empty"),
+        (b"only text", "no picture"),
+        (huge(), "50 million"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "no picture"),
+    ],
     ids=["empty", "text", "huge", "damaged"],
 )
 def test_a_file_that_is_no_picture_is_refused_in_a_sentence(tmp_path, content, said):

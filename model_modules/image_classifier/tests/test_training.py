@@ -14,9 +14,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("pytorch_lightning", reason="training needs the extra `train`")
 
-from webargs import ValidationError  # noqa: E402
-
 from image_classifier import api, checkpoints  # noqa: E402
+from webargs import ValidationError  # noqa: E402
 
 from .conftest import write_dataset  # noqa: E402
 
@@ -105,7 +104,7 @@ def test_a_torn_checkpoint_is_passed_over(dataset, tmp_path, caplog):
     api.train(data=dataset, output=tmp_path / "first", checkpoints=kept, epochs=3)
     assert sorted(path.name for path in kept.iterdir()) == ["best.ckpt", "epoch-00002.ckpt", "epoch-00003.ckpt"]
     torn = kept / "epoch-00003.ckpt"
-    if os.path.samefile(torn, kept / "best.ckpt"):
+    if torn.samefile(kept / "best.ckpt"):
         (kept / "best.ckpt").unlink()
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     with caplog.at_level(logging.WARNING):

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from webargs import ValidationError
-
 from image_classifier import urls
+from webargs import ValidationError
 
 
 class Server(BaseHTTPRequestHandler):
@@ -133,7 +132,9 @@ def test_a_slow_server_is_given_up_in_time(here, allowed):
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://a/b", "gopher://a", "cat.png", "http://", "data:text/html;base64,aa"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://a/b", "gopher://a", "cat.png", "http://", "data:text/html;base64,aa"]
+)
 def test_other_kinds_of_address_are_refused(url):
     with pytest.raises(ValidationError):
         urls.fetch(url)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from volvox.cancelling import Cancelled
 from volvox.data.archives import Limits, is_archive, unpack
-from volvox.data.cancelling import Cancelled
 from volvox.errors import InvalidInput
 
 

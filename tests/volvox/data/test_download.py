@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from volvox import progress
+from volvox.cancelling import Cancelled
 from volvox.data import download as module
-from volvox.data.cancelling import Cancelled
 from volvox.data.download import download
 from volvox.data.http import WebObject
 from volvox.errors import InvalidInput, Unavailable, VolvoxError

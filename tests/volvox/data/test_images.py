@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.volvox.data.conftest import write_image
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.data.folder import Found, listed
 from volvox.data.images import Inspected, inspect, inspect_all
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from volvox.data.cancelling import Cancelled
+from volvox.cancelling import Cancelled
 from volvox.errors import Unavailable, VolvoxError
 from volvox.packaging.engine import Engine
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from volvox.data.cancelling import Cancelled, in_thread
+from volvox.cancelling import Cancelled, in_thread
 
 
 def test_a_result_and_an_error_come_back() -> None:
