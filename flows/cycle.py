@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow
+from prefect.runtime import flow_run
 
 from blocks.engine import ContainerEngine
 from blocks.server import ModelServer
@@ -22,7 +24,7 @@ from flows.training import training
 from tasks.registration import published_version
 from volvox.errors import GateRefused
 from volvox.naming import checked_name, model_name
-from volvox.records import Attempt, Cycle
+from volvox.records import Attempt, Cycle, Verdict
 
 
 @flow(name="cycle", flow_run_name="cycle-{name}", persist_result=False)
@@ -66,11 +68,11 @@ async def cycle(
     name = checked_name(name or model_name(source))
     start = published_version(store.open(), start_from) if start_from else None
     tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
-    attempts: list[Attempt] = []
 
     with Stages() as stages:
         dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
-        for chosen in tries:
+
+        async def attempt(chosen: dict[str, Any]) -> Cycle:
             model = await stages.run(
                 training, dataset, module=module, arguments=chosen, name=name, start_from=start,
                 store=store, tracking=tracking,
@@ -80,35 +82,48 @@ async def cycle(
             try:
                 version = await stages.run(registration, name, model, scores, dataset, store=store, tracking=tracking)
             except GateRefused as refusal:
-                attempts.append(_attempt(chosen, made, refusal.verdict))
-                if chosen is tries[-1]:
-                    refusal.cycle = _told(made, attempts=attempts, stages=stages)
-                    raise
-            else:
-                attempts.append(_attempt(chosen, made, version.verdict))
-                break
+                refusal.cycle = _attempted(made, chosen, refusal.verdict)
+                raise
+            return _attempted(made.model_copy(update={"version": version}), chosen, version.verdict)
 
+        made = await _first_accepted(attempt, tries, stages)
+        model, scores, version = made.model, made.evaluation, made.version
+        assert version is not None
         packed = await stages.run(packaging, version, scores, dataset, build=image, store=store, engine=engine)
         entry = await stages.run(publication, version, model, scores, dataset, packed, store=store)
         service = await stages.run(serving, version, dataset, store=store, server=server)
         job = await stages.run(inference, service, dataset=dataset, store=store, server=server)
-        done = _told(
-            made, attempts=attempts, stages=stages, version=version, image=packed, entry=entry, service=service, job=job
-        )
+        done = _told(made, stages, image=packed, entry=entry, service=service, job=job)
     store.open().put_record("cycle", name, done.model_dump(mode="json"))
     return done
 
 
-def _attempt(arguments: dict[str, Any], made: Cycle, verdict: Any) -> Attempt:
-    return Attempt(arguments=arguments, metrics=made.evaluation.metrics, verdict=verdict, run_id=made.model.run_id)
+async def _first_accepted(
+    attempt: Callable[[dict[str, Any]], Awaitable[Cycle]], tries: list[dict[str, Any]], stages: Stages
+) -> Cycle:
+    """Try one set of arguments after the other until the gate accepts; the result lists every attempt.
+
+    Raises:
+        GateRefused: The last refusal, with everything that was tried.
+    """
+    attempts: list[Attempt] = []
+    while True:
+        try:
+            made = await attempt(tries[len(attempts)])
+        except GateRefused as refusal:
+            attempts += refusal.cycle.attempts
+            if len(attempts) == len(tries):
+                refusal.cycle = _told(refusal.cycle, stages, attempts=tuple(attempts))
+                raise
+        else:
+            return made.model_copy(update={"attempts": (*attempts, *made.attempts)})
 
 
-def _told(made: Cycle, *, attempts: list[Attempt], stages: Stages, **results: Any) -> Cycle:
-    return made.model_copy(
-        update={
-            "attempts": tuple(attempts),
-            "stages": tuple(stages.times),
-            "flow_run": str(runtime.flow_run.id or ""),
-            **results,
-        }
-    )
+def _attempted(made: Cycle, arguments: dict[str, Any], verdict: Verdict) -> Cycle:
+    attempt = Attempt(arguments=arguments, metrics=made.evaluation.metrics, verdict=verdict, run_id=made.model.run_id)
+    return made.model_copy(update={"attempts": (attempt,)})
+
+
+def _told(made: Cycle, stages: Stages, **results: Any) -> Cycle:
+    """The record with its times and the run of Prefect that made it."""
+    return made.model_copy(update={"stages": tuple(stages.times), "flow_run": str(flow_run.id or ""), **results})

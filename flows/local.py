@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ async def _run(source: str, home: Home, parameters: dict[str, Any]) -> Cycle:
 
     await prefect_answers
     try:
-        made = await cycle(source, **parameters)
+        running: Any = cycle(source, **parameters)  # a coroutine, which Prefect's types do not tell
+        made = await running
     except GateRefused as refusal:
         if refusal.cycle is not None:
             refusal.cycle = _linked(refusal.cycle, home)
@@ -60,7 +62,7 @@ def links(made: Cycle, home: Home) -> dict[str, str]:
     here = addresses(home)
     web = made.service.url if made.service else here.get("web", "")
     found: dict[str, str] = {}
-    if example := _example(made):
+    if example := _example(made, home):
         found["example"] = example
     if made.entry:
         found["catalogue"] = f"{web}{made.entry.path}"
@@ -74,15 +76,20 @@ def links(made: Cycle, home: Home) -> dict[str, str]:
     return found
 
 
-def _example(made: Cycle) -> str:
-    """A held-out image to ask the served model about, as a `file://` URL."""
+def _example(made: Cycle, home: Home) -> str:
+    """A copy of a held-out image under a short name, to ask the served model about, as a `file://` URL."""
     from blocks.store import ObjectStore
     from volvox.evaluation.predictions import held_out
 
     if made.service is None:
         return ""
     folder = ObjectStore.local().open().tree(made.dataset.held_out_tree)
-    return (folder / "images" / min(held_out(folder))).as_uri()
+    image = folder / "images" / min(held_out(folder))
+    example = home.folder("examples") / f"{made.name}{image.suffix.lower()}"
+    temporary = example.with_name(f".{example.name}-{os.getpid()}")
+    shutil.copyfile(image, temporary)
+    temporary.replace(example)
+    return example.as_uri()
 
 
 def _reachable(service: str, home: Home, web: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Flow
 
 from volvox import progress
 from volvox.records import StageTime
+
+if TYPE_CHECKING:
+    from types import CoroutineType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +36,7 @@ class Stages(AbstractContextManager["Stages"]):
         if self._listening is not None:
             self._listening.__exit__(None, None, None)
 
-    async def run(self, stage: Flow[P, Coroutine[Any, Any, R]], *args: P.args, **parameters: P.kwargs) -> R:
+    async def run(self, stage: Flow[P, CoroutineType[Any, Any, R]], *args: P.args, **parameters: P.kwargs) -> R:
         """Run `stage` inside the flow run that is going on and return its record.
 
         A nested flow run costs more than a second, so the stage's own function is called: its tasks show in the graph
@@ -43,10 +45,9 @@ class Stages(AbstractContextManager["Stages"]):
         name, began = stage.name, time.monotonic()
         self._worked.pop(name, None)
         self._reused.discard(name)
-        function: Callable[P, Coroutine[Any, Any, R]] = stage.fn
         try:
             with progress.stage(name):
-                return await function(*args, **parameters)
+                return await stage.fn(*args, **parameters)
         finally:
             seconds = time.monotonic() - began
             self.times.append(

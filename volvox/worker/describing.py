@@ -58,7 +58,8 @@ def validated(fields: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
     from marshmallow import EXCLUDE, Schema, ValidationError
 
     try:
-        return dict(Schema.from_dict(fields)(unknown=EXCLUDE).load(raw))
+        loaded: Any = Schema.from_dict(fields)(unknown=EXCLUDE).load(raw)
+        return dict(loaded)
     except ValidationError as error:
         raise Refused(error.messages) from error
 

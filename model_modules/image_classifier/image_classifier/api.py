@@ -12,6 +12,8 @@ from image_classifier import arguments, places
 
 DISTRIBUTION = "volvox-image-classifier"
 
+schema = arguments.answer()
+
 
 def get_metadata() -> dict[str, Any]:
     """Name, version, description and licence of the module."""

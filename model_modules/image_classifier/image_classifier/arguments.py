@@ -214,6 +214,14 @@ def predict_arguments() -> dict[str, Any]:
     }
 
 
+def answer() -> dict[str, Any]:
+    """The fields of what predict() returns; with them a server passes it on as it is."""
+    return {
+        "status": fields.String(required=True, metadata={"description": "OK"}),
+        "predictions": fields.Raw(required=True, metadata={"description": "Labels and probabilities"}),
+    }
+
+
 def defaults(arguments: dict[str, Any]) -> dict[str, Any]:
     """What was given, checked, with every other argument of train() at its default.
 

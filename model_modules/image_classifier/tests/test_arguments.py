@@ -70,6 +70,11 @@ def test_every_argument_says_what_it_is():
         assert all(len(field.metadata["description"]) > 10 for field in fields.values())
 
 
+def test_the_schema_takes_what_predict_answers():
+    assert not Schema.from_dict(api.schema)().validate({"status": "OK", "predictions": {"labels": []}})
+    assert Schema.from_dict(api.schema)().validate({"status": "OK"})
+
+
 def test_the_metadata_says_who_made_it():
     told = api.get_metadata()
     assert told["name"] == "image_classifier"
