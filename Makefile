@@ -45,7 +45,7 @@ images: setup ## Build the serving image of every champion that has none.
 	$(BIN)/volvox images
 
 soak: setup ## Full-size fault runs (long).
-	$(BIN)/python -m pytest -m soak -o addopts='-ra --strict-markers --import-mode=importlib'
+	$(BIN)/python -m pytest -m soak --timeout 3600
 
 clean: ## Remove the virtual environment and caches; models and runs stay in VOLVOX_HOME.
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -63,6 +64,17 @@ class Installation:
             process.kill()
             process.wait()
         raise AssertionError(f"never printed {line!r}:\n{''.join(seen)}")
+
+    def run_for(self, seconds: float, *words: str) -> int:
+        """Run for some seconds, then SIGKILL; return the exit code."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "volvox", *words],
+            env=self._environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        process.kill()
+        return process.wait()
 
     def _environment(self) -> dict[str, str]:
         # A container engine of the machine is no part of these tests.

@@ -171,7 +171,7 @@ def test_a_port_in_use_is_worked_around_and_told(tmp_path: Path) -> None:
         )  # fmt: skip
         try:
             assert "8080" in done.stdout
-            web = next(row for row in installation.json("status") if row["name"] == "web")
+            web = next(row for row in installation.json("status")["services"] if row["name"] == "web")
             assert not web["url"].endswith(":8080")
             deadline = time.monotonic() + 20
             while time.monotonic() < deadline:

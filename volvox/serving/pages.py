@@ -8,6 +8,8 @@ import json
 import mimetypes
 import shlex
 import shutil
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from starlette.staticfiles import StaticFiles
 
 from volvox.errors import NotFound
 from volvox.serving import api, openapi, opening
-from volvox.serving.reading import received
+from volvox.serving.reading import Malformed, received
 from volvox.serving.served import ServedModel
 from volvox.serving.services import Services, samples
-from volvox.serving.smoke import classifications, file_argument
+from volvox.serving.smoke import classifications, fault, file_argument
 
 _HERE = Path(__file__).parent
 _WEB = _HERE.parent / "web"
@@ -92,20 +94,79 @@ async def _try(request: Request) -> Response:
 
 
 async def _answer(request: Request) -> Response:
-    """The try page's form, sent by a browser without JavaScript."""
+    """The try page with an answer in it: to its form, sent with or without JavaScript."""
     services, name = _services(request), request.path_params["name"]
-    model = services.get(name)
-    async with received(request, services.uploads, services.limits) as sent:
-        asked = _from_form(model, sent)
-        chosen = next(iter(sent.get("form", {}).get("volvox-sample", [])), "")
-        field = file_argument(model.description.get("predict", []))
-        if chosen and field:
-            path = _sample_path(model, chosen)
-            # The module may move or remove what it is given.
-            copy = shutil.copyfile(path, sent["folder"] / path.name)
-            asked["files"] = {field: [{"path": str(copy), "content_type": _kind(path), "name": path.name}]}
-        said = api.response(await services.get(name).predict(asked), name)
-    return _try_page(request, model, said)
+    model, chosen = services.get(name), ""
+    try:
+        async with received(request, services.uploads, services.limits) as sent:
+            asked = _from_form(model, sent)
+            chosen = next(iter(sent.get("form", {}).get("volvox-sample", [])), "")
+            field = file_argument(model.description.get("predict", []))
+            if chosen and field:
+                path = _sample_path(model, chosen)
+                # The module may move or remove what it is given.
+                copy = shutil.copyfile(path, sent["folder"] / path.name)
+                asked["files"] = {field: [{"path": str(copy), "content_type": _kind(path), "name": path.name}]}
+            began = time.monotonic()
+            answered = api.response(await services.get(name).predict(asked), name)
+    except Malformed as error:
+        return _try_page(request, model, _Said.of(JSONResponse(error.messages, error.status), ""))
+    files = [file["name"] for given in asked["files"].values() for file in given]
+    took = f"answered in {1000 * (time.monotonic() - began):.0f} ms"
+    return _try_page(request, model, _Said.of(answered, ", ".join([*files, took])), chosen)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a model answered, for people.
+
+    Attributes:
+        status: The HTTP status.
+        problems: Why it did not answer, one sentence each.
+        results: File name -> (label, probability), the most probable first, for each classified file.
+        about: What was asked, and how long it took.
+        raw: All of it.
+    """
+
+    status: int
+    problems: list[str]
+    results: list[tuple[str, list[tuple[str, float]]]]
+    about: str
+    raw: str
+
+    @classmethod
+    def of(cls, answered: Response, about: str) -> _Said:
+        text = bytes(answered.body).decode(errors="replace")
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = text
+        raw = answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False)
+        good = answered.status_code == 200
+        results = _results(answer) if good else []
+        return cls(answered.status_code, [] if good else _problems(answer), results, about, raw)
+
+
+def _problems(answer: Any) -> list[str]:
+    """A refusal's messages (webargs: argument -> messages), or the error's text without its status."""
+    if isinstance(answer, dict):
+        return [
+            f"{name}: {' '.join(map(str, told)) if isinstance(told, list) else told}" for name, told in answer.items()
+        ]
+    status, _, message = str(answer).partition(": ")
+    return [message if status.isdigit() and message else str(answer)]
+
+
+def _results(answer: Any) -> list[tuple[str, list[tuple[str, float]]]]:
+    if fault(answer):
+        return []
+    found = answer
+    while isinstance(found, dict) and "predictions" in found:
+        found = found["predictions"]
+    names = found.get("filenames") if isinstance(found, dict) else None
+    rows = [sorted(zip(*pair, strict=True), key=lambda told: told[1], reverse=True) for pair in classifications(answer)]
+    names = names if isinstance(names, list) and len(names) == len(rows) else [""] * len(rows)
+    return list(zip(map(str, names), rows, strict=True))
 
 
 def _from_form(model: ServedModel, sent: dict[str, Any]) -> dict[str, Any]:
@@ -125,21 +186,11 @@ def _from_form(model: ServedModel, sent: dict[str, Any]) -> dict[str, Any]:
     return {"form": form, "json": values, "files": sent.get("files", {})}
 
 
-def _try_page(request: Request, model: ServedModel, said: Response | None = None) -> Response:
-    context: dict[str, Any] = {}
-    if said is not None:
-        text = bytes(said.body).decode(errors="replace")
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = text
-        rows = [list(zip(*pair, strict=False)) for pair in classifications(answer)] if said.status_code == 200 else []
-        shown = answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False)
-        context = {"answered": said.status_code, "rows": rows, "raw": shown}
+def _try_page(request: Request, model: ServedModel, said: _Said | None = None, sample: str = "") -> Response:
     return _page(
-        request, "model.html", said.status_code if said else 200,
+        request, "model.html", said.status if said else 200, said=said, asked_sample=sample,
         model=model, file_field=file_argument(model.description.get("predict", [])), about=api.metadata(model),
-        samples=[path.name for path in samples(model)], curl=_curl(request, model), **context,
+        samples=[path.name for path in samples(model)], curl=_curl(request, model),
     )  # fmt: skip
 
 
