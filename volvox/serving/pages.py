@@ -190,7 +190,7 @@ def _try_page(request: Request, model: ServedModel, said: _Said | None = None, s
     return _page(
         request, "model.html", said.status if said else 200, said=said, asked_sample=sample,
         model=model, file_field=file_argument(model.description.get("predict", [])), about=api.metadata(model),
-        samples=[path.name for path in samples(model)], curl=_curl(request, model),
+        samples=[path.name for path in samples(model)], curl=_curl(request, model, sample),
     )  # fmt: skip
 
 
@@ -239,13 +239,14 @@ async def _open(request: Request) -> Response:
     return _page(request, "starting.html", service=title, started=service in known)
 
 
-def _curl(request: Request, model: ServedModel) -> str:
+def _curl(request: Request, model: ServedModel, sample: str = "") -> str:
     server = str(request.base_url).rstrip("/")
-    found = samples(model)
+    found = [path.name for path in samples(model)]
     if not found or file_argument(model.description.get("predict", [])) is None:
         return openapi.curl(model, server)
-    sample = f"{server}/models/{model.deployed.name}/samples/{found[0].name}"
-    return f"curl -sS {shlex.quote(sample)} | {openapi.curl(model, server, f'-;filename={found[0].name}')}"
+    name = sample if sample in found else found[0]
+    url = f"{server}/models/{model.deployed.name}/samples/{name}"
+    return f"curl -sS {shlex.quote(url)} | {openapi.curl(model, server, f'-;filename={name}')}"
 
 
 def _page(request: Request, template: str, status: int = 200, **context: Any) -> Response:

@@ -9,6 +9,8 @@ const drop = document.getElementById("drop");
 const input = document.getElementById("try-file");
 const preview = document.getElementById("preview");
 const samples = document.querySelectorAll("[data-sample]");
+const required = input?.required;
+let sample = null; // the button of the sample that is asked about, if one is
 let latest = 0;
 
 function notice(text) {
@@ -20,13 +22,16 @@ function notice(text) {
 
 async function ask() {
   const mine = ++latest;
+  const asked = new FormData(form);
+  if (sample) asked.append(sample.name, sample.value);
   answer.classList.add("asking");
   answer.setAttribute("aria-busy", "true");
   let told;
   try {
-    const response = await fetch(form.action, { method: "POST", body: new FormData(form) });
+    const response = await fetch(form.action, { method: "POST", body: asked });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     told = page.getElementById("answer")?.childNodes ?? [page.querySelector(".notice") ?? notice(page.body.textContent)];
+    if (sample && mine === latest) curl.textContent = page.getElementById("curl")?.textContent ?? curl.textContent;
   } catch {
     told = [notice("The server did not answer. Does it still run (volvox status), and is the file not too large?")];
   }
@@ -37,47 +42,49 @@ async function ask() {
   answer.parentElement.scrollIntoView({ block: "nearest" });
 }
 
-function show(file, sample) {
-  for (const button of samples) button.setAttribute("aria-pressed", String(button === sample));
+function show(button, shown) {
+  sample = button;
+  input.required = required && !sample;
+  for (const other of samples) other.setAttribute("aria-pressed", String(other === sample));
   if (preview.src.startsWith("blob:")) URL.revokeObjectURL(preview.src);
-  preview.hidden = !file.type.startsWith("image/");
-  if (!preview.hidden) preview.src = URL.createObjectURL(file);
+  preview.hidden = !shown;
+  if (shown) preview.src = shown;
+}
+
+function useFile(file) {
+  show(null, file.type.startsWith("image/") ? URL.createObjectURL(file) : "");
   const quoted = `'${input.name}=@${file.name.replaceAll("'", "'\\''")}'`;
   curl.textContent = `curl -sS -F ${quoted} ${location.origin}${form.dataset.predict}`;
   if (form.reportValidity()) ask();
 }
 
-function use(file, sample) {
+function useFiles(files) {
+  if (!files.length) return;
   const transfer = new DataTransfer();
-  transfer.items.add(file);
+  transfer.items.add(files[0]);
   input.files = transfer.files;
-  show(file, sample);
+  useFile(files[0]);
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!event.submitter?.dataset.sample) ask();
+  if (event.submitter?.dataset.sample) {
+    input.value = "";
+    show(event.submitter, event.submitter.dataset.sample);
+  }
+  ask();
 });
 
 if (input) {
   document.getElementById("other-ways").hidden = false;
-  preview.addEventListener("error", () => (preview.hidden = true)); // a file that no browser shows, or no image at all
-  input.addEventListener("change", () => { if (input.files[0]) show(input.files[0]); });
+  preview.addEventListener("error", () => (preview.hidden = true)); // no image, or one that browsers cannot show
+  input.addEventListener("change", () => { if (input.files[0]) useFile(input.files[0]); });
   document.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
   document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    if (event.dataTransfer.files[0]) use(event.dataTransfer.files[0]);
+    useFiles(event.dataTransfer.files);
   });
-  document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files[0]) use(event.clipboardData.files[0]);
-  });
-  for (const button of samples) {
-    button.addEventListener("click", async (event) => {
-      event.preventDefault();
-      const blob = await (await fetch(button.dataset.sample)).blob();
-      use(new File([blob], button.value, { type: blob.type }), button);
-    });
-  }
+  document.addEventListener("paste", (event) => useFiles(event.clipboardData.files));
 }
