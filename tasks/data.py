@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.reuse import once
+from volvox import progress
 from volvox.cancelling import in_thread
 from volvox.data.options import Options
 from volvox.data.prepare import FORMAT, prepare
@@ -19,7 +20,8 @@ from volvox.settings import Home
 from volvox.store import Store
 
 
-@task(name="prepare data", cache_policy=NO_CACHE)
+@task(name="prepare_data", cache_policy=NO_CACHE)
+@progress.working
 async def prepare_data(
     source: str, *, store: Store, name: str = "", sha256: str = "", options: Options | None = None
 ) -> Dataset:

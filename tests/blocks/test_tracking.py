@@ -60,7 +60,7 @@ def test_a_server_that_does_not_answer_is_unavailable_in_time(monkeypatch) -> No
         began = time.monotonic()
         with pytest.raises(Unavailable, match=r"did not answer for 0\.3 s .*volvox up"):
             asyncio.run(tracking.activate(0.3))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
         assert not asyncio.run(tracking.answers(0.1))
 
 

@@ -70,6 +70,6 @@ def test_down_ends_runs_too(worker: Home, folder: Path) -> None:
     assert process_started(pid) is not None
     began = time.monotonic()
     assert set(stack.stop(worker)) == {"prefect", "worker"}
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 25
     assert process_started(pid) is None
     assert processes.marked(worker) == {}

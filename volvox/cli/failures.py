@@ -1,7 +1,7 @@
 """What a failure is told as: a sentence, an exit code, and whether a trace would help.
 
 Exit codes: 0 done; 1 a bug, or anything unforeseen; 2 wrong input or a wrong command line; 3 refused by the gate;
-4 a service did not answer; 5 a model module failed; 130 stopped by Ctrl-C.
+4 a service did not answer; 5 a model module failed; 130 stopped by Ctrl-C; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def failure_of(error: BaseException) -> Failure:
     error = _alone(error)
     if isinstance(error, KeyboardInterrupt | click.Abort) or _cancelled(error):
         return Failure("stopped; run the same command again to go on", 130, word="", traced=False)
+    if type(error).__name__ == "TerminationSignal":  # what Prefect makes of SIGTERM; it is imported only where needed
+        return Failure("ended; run the same command again to go on", 143, word="", traced=False)
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "volvox"
         told = "`volvox" in error.format_message()  # the message says already what to do

@@ -35,6 +35,7 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/", _home),
         Route("/docs", _docs),
+        Route("/favicon.ico", _icon),
         *(Route(path, _to_docs) for path in ("/docs/", "/api", "/ui")),
         Route("/models/", _models),
         Route("/models/{name}/", _try),
@@ -85,6 +86,11 @@ async def _to_docs(_: Request) -> Response:
     return RedirectResponse("/docs", 302)
 
 
+async def _icon(_: Request) -> Response:
+    """For what carries no link to it: JSON, a model card."""
+    return RedirectResponse("/static/volvox.svg", 302)
+
+
 async def _with_slash(request: Request) -> Response:
     return RedirectResponse(request.url.path + "/", 308)
 
@@ -110,14 +116,14 @@ async def _answer(request: Request) -> Response:
             began = time.monotonic()
             answered = api.response(await services.get(name).predict(asked), name)
     except Malformed as error:
-        return _try_page(request, model, _Said.of(JSONResponse(error.messages, error.status), ""))
+        return _try_page(request, model, Said.of(JSONResponse(error.messages, error.status), ""))
     files = [file["name"] for given in asked["files"].values() for file in given]
     took = f"answered in {1000 * (time.monotonic() - began):.0f} ms"
-    return _try_page(request, model, _Said.of(answered, ", ".join([*files, took])), chosen)
+    return _try_page(request, model, Said.of(answered, ", ".join([*files, took])), chosen)
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
     """What a model answered, for people.
 
     Attributes:
@@ -135,7 +141,7 @@ class _Said:
     raw: str
 
     @classmethod
-    def of(cls, answered: Response, about: str) -> _Said:
+    def of(cls, answered: Response, about: str) -> Said:
         text = bytes(answered.body).decode(errors="replace")
         try:
             answer = json.loads(text)
@@ -186,7 +192,7 @@ def _from_form(model: ServedModel, sent: dict[str, Any]) -> dict[str, Any]:
     return {"form": form, "json": values, "files": sent.get("files", {})}
 
 
-def _try_page(request: Request, model: ServedModel, said: _Said | None = None, sample: str = "") -> Response:
+def _try_page(request: Request, model: ServedModel, said: Said | None = None, sample: str = "") -> Response:
     return _page(
         request, "model.html", said.status if said else 200, said=said, asked_sample=sample,
         model=model, file_field=file_argument(model.description.get("predict", [])), about=api.metadata(model),

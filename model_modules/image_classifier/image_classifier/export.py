@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import json
 import logging
@@ -34,7 +35,7 @@ def write(
     """Write `model.safetensors`, `model.onnx` and, last, `model.json` into `folder`; return what the last one says.
 
     Args:
-        network: On any device; it is moved to the CPU and put to evaluation.
+        network: On any device; it stays as it is.
         folder: The output place.
         architecture: What builds the network again.
         dataset: Gives the classes.
@@ -48,6 +49,7 @@ def write(
     """
     from safetensors.torch import save_file
 
+    network = copy.deepcopy(network)  # a copy is not compiled, which the exporter could not follow
     network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     aside = folder / "model.safetensors.part"

@@ -124,7 +124,7 @@ def test_defaults_follow_the_data(dataset):
     found = data.read(dataset)
     plan = recipe.chosen(defaults({}), found, None, same_head=False)
     assert plan.image_size == 16
-    assert plan.epochs == 60
+    assert plan.epochs == 100
     assert plan.batch_size == 32
     assert plan.class_weights == 0
     assert not plan.flip

@@ -152,7 +152,7 @@ def test_a_version_with_other_classes_gets_a_new_head_and_learns_it_first(versio
 
 
 def test_training_stops_early_where_nothing_improves(dataset, tmp_path):
-    told = api.train(data=dataset, output=tmp_path / "out", epochs=50, patience=2, learning_rate=1e-9, warmup=0)
+    told = api.train(data=dataset, output=tmp_path / "out", epochs=50, batch_size=6, patience=2, learning_rate=1e-9)
     assert told["metrics"]["epochs"] < 50
 
 

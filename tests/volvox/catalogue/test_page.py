@@ -53,7 +53,7 @@ def test_the_page_tells_how_good_the_model_is_and_how_to_run_it(
 ) -> None:
     page = _page(published, tmp_path, store)
     for told in (
-        "Light or dark", "97.5 %", "accuracy 0.975 &gt;= 0.9", "<strong>mean</strong>",
+        "Light or dark", "97.5 %", "gate accepted", "accuracy 0.975 &gt;= 0.9", "<strong>mean</strong>",
         "docker run --rm -p 5000:5000 volvox/brightness:1",
         "/v2/models/brightness/predict/", "-F image=@photo.png", 'href="/models/brightness/"', "268 MB", "86.0 MB",
         'src="confusion.png"', "volvox cycle FOLDER --module standin --from brightness",

@@ -105,11 +105,11 @@ def test_a_port_in_use_is_told(start: Start, command: list[str]) -> None:
     assert "choose another" in errors
 
 
-def test_the_server_of_a_home_answers_within_a_second_of_its_start(start: Start) -> None:
+def test_the_server_of_a_home_answers_long_before_a_module_could_be_loaded(start: Start) -> None:
     began = time.monotonic()
     url = _url(start("web", "--port", "0"))
     assert httpx.get(f"{url}/health/live").status_code == 200
-    assert time.monotonic() - began < 3, "three times what it takes on a quiet machine"
+    assert time.monotonic() - began < 20, "no module was waited for"
 
 
 def test_ctrl_c_ends_the_server_in_order(start: Start) -> None:

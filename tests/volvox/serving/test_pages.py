@@ -11,8 +11,10 @@ from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from tests.volvox.serving.running_server import RunningServer
+from volvox.serving.pages import Said
 
 PAGES = ["/", "/docs", "/models/", "/models/tiny/", "/models/plain/", "/models/strict/", "/catalogue/", "/open/mlflow/"]
 HTML = {"Accept": "text/html"}
@@ -92,6 +94,8 @@ def test_a_sample_can_be_asked_without_javascript(shared: RunningServer) -> None
     page = shared.client.post("/models/tiny/", data={"volvox-sample": "01.png"})
     assert page.status_code == 200
     assert "&#34;name&#34;: &#34;01.png&#34;" in page.text
+    assert 'aria-pressed="true"' in page.text
+    assert "/models/tiny/samples/01.png | curl" in page.text
     assert shared.client.post("/models/tiny/", data={"volvox-sample": "../../../services.json"}).status_code == 404
     assert shared.uploads() == []
 
@@ -99,7 +103,40 @@ def test_a_sample_can_be_asked_without_javascript(shared: RunningServer) -> None
 def test_a_refusal_is_shown_on_the_page(shared: RunningServer) -> None:
     page = shared.client.post("/models/tiny/", data={"top": "77"})
     assert page.status_code == 422
-    assert "Missing data for required field." in page.text
+    assert "image: Missing data for required field." in page.text
+
+
+def test_a_form_that_cannot_be_read_is_told_on_the_page(shared: RunningServer) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    page = shared.client.post("/models/tiny/", content=b"--x\r\nnothing", headers=headers)
+    assert page.status_code == 400
+    assert "form: The multipart body ends before its last boundary." in page.text
+    assert 'id="try"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "results"),
+    [
+        ({"labels": ["a", "b"], "probabilities": [0.2, 0.8]}, [("", [("b", 0.8), ("a", 0.2)])]),
+        (
+            {"predictions": {"filenames": ["1.png", "2.png"], "pred_lab": [["a"], ["b"]], "pred_prob": [[1.0], [0.5]]}},
+            [("1.png", [("a", 1.0)]), ("2.png", [("b", 0.5)])],
+        ),
+        ({"labels": "a", "probabilities": 1}, []),
+        ({"labels": ["a"], "probabilities": ["likely"]}, []),
+        (["whatever"], []),
+    ],
+)
+def test_what_is_no_classification_is_shown_as_json_alone(answer: object, results: list) -> None:
+    said = Said.of(JSONResponse(answer), "")
+    assert said.results == results
+    assert said.problems == []
+    assert json.loads(said.raw) == answer
+
+
+def test_an_error_is_told_without_its_status() -> None:
+    assert Said.of(PlainTextResponse("500: no such layer", 500), "").problems == ["no such layer"]
+    assert Said.of(PlainTextResponse("model: broken", 500), "").problems == ["model: broken"]
 
 
 def test_a_model_that_dies_gives_a_page_that_says_so(shared: RunningServer) -> None:
@@ -139,6 +176,11 @@ def test_the_catalogue_serves_files_of_its_folder_and_no_others(server: RunningS
 def test_the_home_page_lists_the_served_models(shared: RunningServer) -> None:
     page = shared.client.get("/", headers=HTML).text
     assert all(f'href="/models/{name}/"' in page for name in ("plain", "strict", "tiny"))
+
+
+def test_a_browser_finds_an_icon_where_no_page_names_one(shared: RunningServer) -> None:
+    icon = shared.client.get("/favicon.ico", follow_redirects=True)
+    assert icon.headers["content-type"].startswith("image/svg")
 
 
 def test_the_script_of_the_try_page_is_sound(shared: RunningServer) -> None:

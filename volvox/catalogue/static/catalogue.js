@@ -22,7 +22,7 @@ if (form) {
       found += fits;
     }
     const asked = words.length || filters.length;
-    document.getElementById("found").textContent = asked ? `${found} of ${cards.length} models` : "";
+    document.getElementById("found").textContent = asked ? `${found} of ${cards.length} models` : "\u00a0";
   };
 
   const strings = (value) =>
