@@ -24,7 +24,8 @@ setup: .venv/ready ## A virtual environment in .venv with pinned dependencies.
 cycle: setup ## The whole cycle on scanned handwritten digits, then a page to try the model.
 	$(BIN)/volvox cycle --demo
 
-test: setup ## All tests.
+test: setup ## All tests: of each model module alone, then of the platform.
+	for module in model_modules/*/; do (cd $$module && ../../$(BIN)/python -m pytest) || exit; done
 	$(BIN)/python -m pytest
 
 check: setup ## Lint, format, types and import contracts.
