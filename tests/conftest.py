@@ -37,6 +37,8 @@ def install_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[deepaas.v2.model]\n{name} = {name}_package.api\n")
+        recorded = [path for folder in (package, info) for path in folder.iterdir()]
+        (info / "RECORD").write_text("".join(f"{path.relative_to(site)},,\n" for path in recorded))
         monkeypatch.syspath_prepend(str(site))
         paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))

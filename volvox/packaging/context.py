@@ -17,7 +17,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from volvox.errors import InvalidInput
+from volvox import progress
 from volvox.identity import digest_of, files_digest
 from volvox.modules.discovery import Module
 from volvox.packaging.requirements import Pin, closure, requirements_text
@@ -176,8 +176,10 @@ def _copy_weights(source: Path, target: Path) -> None:
     # An ONNX export answers alone; a module without one may well predict from what another one only trains with.
     left_out = _TRAINING_ONLY if any(path.suffix == ".onnx" for path in files) else set()
     kept = [path for path in files if path.suffix not in left_out]
-    if not kept:
-        raise InvalidInput(f"the weights folder {source} holds nothing that a server could load; train the model again")
+    target.mkdir(parents=True, exist_ok=True)
+    if not kept:  # a module that never heard of this platform keeps its weights where it likes, or needs none
+        progress.note("the training left no weights; the image has what the module itself carries")
+        (target / ".empty").touch()  # a context is kept as files: a folder without one would be lost
     for path in kept:
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)

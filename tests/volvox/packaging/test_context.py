@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.volvox.packaging import standin
-from volvox.errors import InvalidInput
 from volvox.identity import files_digest
 from volvox.modules import discovery
 from volvox.packaging.context import Recipe, dockerfile, image_labels, repository_name, write_context
@@ -47,10 +46,12 @@ def test_a_module_without_an_export_keeps_all_its_weights(recipe: Recipe, tmp_pa
     assert (folder / "model" / "net.safetensors").is_file()
 
 
-def test_weights_that_hold_nothing_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_module_that_keeps_its_weights_elsewhere_is_packed_with_an_empty_folder(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     (tmp_path / "none").mkdir()
-    with pytest.raises(InvalidInput, match="holds nothing that a server could load"):
-        write_context(dataclasses.replace(recipe, weights=tmp_path / "none"), tmp_path / "context")
+    folder = write_context(dataclasses.replace(recipe, weights=tmp_path / "none"), tmp_path / "context")
+    assert [path.name for path in (folder / "model").iterdir()] == [".empty"]
 
 
 def test_every_requirement_is_pinned_and_none_is_torch(recipe: Recipe, tmp_path: Path) -> None:
