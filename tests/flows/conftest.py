@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.flows import nearest
+
 STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
+QUICK = ("--module", "nearest", "--no-image")  # a module that needs no torch
 SMALL = ("--epochs", "12", "--batch-size", "16", "--no-image")
 
 
@@ -84,7 +87,10 @@ class Installation:
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One running stack for all tests of a session; every test uses a model name of its own."""
-    made = Installation(tmp_path_factory.mktemp("installation") / "home")
+    folder = tmp_path_factory.mktemp("installation")
+    nearest.install(folder / "site")
+    paths = [str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    made = Installation(folder / "home", {"PYTHONPATH": os.pathsep.join(paths)})
     made.run("up")
     yield made
     made.run("down", check=False)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flows.conftest import SMALL, Installation
+from tests.flows.conftest import QUICK, Installation
 
 pytestmark = pytest.mark.cycle
 
@@ -42,7 +42,7 @@ def test_a_cycle_started_from_prefect_serves_its_model(installation: Installatio
     assert run["state"]["type"] == "COMPLETED", run["state"]["message"]
     assert [version["name"] for version in installation.json("models")].count("deployed") == 1
     assert installation.run("predict", str(next((digits / "2").iterdir())), "--name", "deployed").returncode == 0
-    same = installation.json("cycle", str(digits), "--name", "deployed", *SMALL)
+    same = installation.json("cycle", str(digits), "--name", "deployed", *QUICK)
     assert next(stage for stage in same["stages"] if stage["stage"] == "training")["reused"], "one key here and there"
 
 
