@@ -15,6 +15,8 @@ from volvox.stack.services import Context, ServiceSpec, python
 
 POOL = "local"
 
+_MLFLOW_SECONDS = 60.0
+
 
 def _argv(_: Context) -> list[str]:
     return python("-m", "deployments.worker")
@@ -36,8 +38,8 @@ def main() -> None:
 
     home = Home.current()
     # After MLflow too: nobody waits for the worker, and on two cores its imports would delay those who are waited for.
-    for name in ("prefect", "mlflow"):
-        stack.wait_ready(home, name)
+    stack.wait_ready(home, "prefect")
+    stack.wait_marked(home, "mlflow", _MLFLOW_SECONDS)
     gc.disable()  # importing gains nothing from it
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_work(os.environ["PREFECT_API_URL"]))

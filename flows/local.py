@@ -93,10 +93,10 @@ def _example(made: Cycle, home: Home) -> str:
 
 
 def _reachable(service: str, home: Home, web: str) -> str:
-    status = next(status for status in stack.status(home) if status.name == service)
-    if status.state == "starting" and web:
+    """The address of a service, or the page of the web server that waits for it."""
+    if web and not stack.reachable(home, service):
         return f"{web}/open/{service}"
-    return status.url
+    return addresses(home).get(service, "")
 
 
 def since_process_start() -> float:

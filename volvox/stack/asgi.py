@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import select
 import socket
 import sys
 import time
@@ -24,6 +25,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = _options().parse_args(arguments)
     if options.after:
         _wait(options.after, options.after_seconds)
+    listening = socket.socket(fileno=options.descriptor)
+    if options.idle_seconds:
+        select.select([listening], [], [], options.idle_seconds)  # a caller waits in the queue: start now
     gc.disable()
     import uvicorn
 
@@ -43,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
                 Path(options.when_ready[0]).write_text(options.when_ready[1])
 
     config = uvicorn.Config(application, log_level=options.log_level, timeout_graceful_shutdown=2, lifespan="on")
-    Server(config).run([socket.socket(fileno=options.descriptor)])
+    Server(config).run([listening])
 
 
 def _options() -> argparse.ArgumentParser:
@@ -56,6 +60,7 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--after", default="", help="URL that must answer before the import begins")
     parser.add_argument("--after-seconds", type=float, default=60.0, help="how long to wait for it at most")
+    parser.add_argument("--idle-seconds", type=float, default=0.0, help="start when asked, or after so long at most")
     parser.add_argument("--when-ready", nargs=2, default=[], metavar=("FILE", "TEXT"), help="file to write on success")
     parser.add_argument("--log-level", default="warning")
     return parser

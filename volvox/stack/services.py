@@ -16,6 +16,9 @@ GROUP = "volvox.services"
 LOCAL = "VOLVOX_LOCAL_SERVICES"
 
 
+_IDLE_SECONDS = 5.0
+
+
 @dataclass(frozen=True)
 class Context:
     """What a service is told when it is started.
@@ -132,8 +135,10 @@ def _mlflow_argv(context: Context) -> list[str]:
     return asgi(
         context, "mlflow.server.fastapi_app:app",
         "--prepare", "mlflow.server.handlers:initialize_backend_stores", database, database, "mlflow-artifacts:/",
-        # On two cores its start would double the time until Prefect answers, which everything else waits for.
+        # On two cores its start would double the time until Prefect answers, which everything else waits for; and a
+        # cycle in which nothing is new never asks for it.
         *(("--after", context.addresses["prefect"] + "/api/health") if "prefect" in context.addresses else ()),
+        "--idle-seconds", str(_IDLE_SECONDS), "--when-ready", str(context.home.stack / "mlflow.ready"), "ready",
     )  # fmt: skip
 
 

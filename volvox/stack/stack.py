@@ -189,6 +189,20 @@ def status(home: Home) -> list[Status]:
     return found
 
 
+def wait_marked(home: Home, name: str, timeout_seconds: float) -> None:
+    """Wait until service `name` said that it is ready, without asking it, which would start one that rests."""
+    spec, deadline = _chosen([name])[0], time.monotonic() + timeout_seconds
+    while not (replacement(spec) or _ready_file(home, spec).exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def reachable(home: Home, name: str, timeout_seconds: float = 0.2) -> bool:
+    """Whether service `name` answers now; one that is starting accepts connections but does not answer in time."""
+    spec = _chosen([name])[0]
+    state = read(home, name)
+    return bool(replacement(spec)) or (state is not None and _ready(home, spec, state, timeout_seconds))
+
+
 def log_end(state: State, lines: int = _LOG_LINES) -> str:
     """The last lines that a service printed."""
     try:
@@ -324,11 +338,11 @@ def _end(home: Home, names: list[str]) -> list[str]:
     return [name for name in names if ending[name]]
 
 
-def _ready(home: Home, spec: ServiceSpec, state: State) -> bool:
+def _ready(home: Home, spec: ServiceSpec, state: State, timeout_seconds: float = 2.0) -> bool:
     if not state.alive:
         return False
     if state.url:
-        return health.answers(state.url + spec.health_path)
+        return health.answers(state.url + spec.health_path, timeout_seconds)
     return _ready_file(home, spec).exists()
 
 
