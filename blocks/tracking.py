@@ -85,6 +85,14 @@ class Tracking(Block):
         os.environ.update(self.environment())
         await self._answering(patience_seconds)
 
+    @property
+    def resting(self) -> bool:
+        """Whether it is this machine's own server and has had nothing to do yet; asking would start its work."""
+        from volvox.stack import stack
+
+        home = Home.current()
+        return self.uri == _stack_address(home) and stack.resting(home, "mlflow")
+
     async def answers(self, patience_seconds: float = 1.0) -> bool:
         """Whether the server answers within so many seconds."""
         try:

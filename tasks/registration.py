@@ -107,7 +107,7 @@ def published_version(store: Store, reference: str) -> ModelVersion:
 
 async def _still_champion(kept: ModelVersion, tracking: Tracking) -> bool:
     """Whether MLflow's alias agrees with the pointer we kept; a server that is down is not asked twice."""
-    if not tracking.served or not await tracking.answers(_ANSWERS_AT_ONCE_SECONDS):
+    if not tracking.served or tracking.resting or not await tracking.answers(_ANSWERS_AT_ONCE_SECONDS):
         return True
     try:
         found = await asyncio.to_thread(tracking.aliased, kept.name, CHAMPION)

@@ -55,6 +55,7 @@ class ServiceSpec:
             `VOLVOX_READY_FILE` names instead.
         start_seconds: How long a start may take on a slow machine.
         after: Services that it needs; it waits for them itself, and is ended before them.
+        rests: Whether it starts its work when it is first asked, and marks it with the file `VOLVOX_READY_FILE`.
         replaced_by: The variable whose address replaces it: then it is not started.
         suffix: What that variable's value has beyond the service's address.
     """
@@ -68,6 +69,7 @@ class ServiceSpec:
     health_path: str = "/"
     start_seconds: float = 120.0
     after: tuple[str, ...] = ()
+    rests: bool = False
     replaced_by: str = ""
     suffix: str = ""
 
@@ -183,6 +185,7 @@ mlflow = ServiceSpec(
     takes_socket=True,
     health_path="/health",
     after=("prefect",),
+    rests=True,
     replaced_by="MLFLOW_TRACKING_URI",
 )
 web = ServiceSpec(

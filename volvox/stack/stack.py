@@ -200,7 +200,15 @@ def reachable(home: Home, name: str, timeout_seconds: float = 0.2) -> bool:
     """Whether service `name` answers now; one that is starting accepts connections but does not answer in time."""
     spec = _chosen([name])[0]
     state = read(home, name)
-    return bool(replacement(spec)) or (state is not None and _ready(home, spec, state, timeout_seconds))
+    if replacement(spec):
+        return True
+    return state is not None and not resting(home, name) and _ready(home, spec, state, timeout_seconds)
+
+
+def resting(home: Home, name: str) -> bool:
+    """Whether service `name` of this home has not started its work yet and would do so if it were asked."""
+    spec = _chosen([name])[0]
+    return spec.rests and not replacement(spec) and not _ready_file(home, spec).exists()
 
 
 def log_end(state: State, lines: int = _LOG_LINES) -> str:
