@@ -204,11 +204,15 @@ def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, A
 
 def _check_arguments(module: str, chosen: list[dict[str, Any]]) -> None:
     """Ask the module itself before anything is started, so that a wrong value costs half a second."""
-    from volvox.modules import calling
+    from volvox.identity import digest_of
+    from volvox.modules import calling, discovery
 
+    code = discovery.find(module).code
     for arguments in chosen:
-        if arguments:
+        accepted = Home.current().folder("cache", "accepted-arguments") / digest_of([module, code, arguments])
+        if arguments and not accepted.exists():
             asyncio.run(calling.call_module(module, "validate:train", arguments))
+            accepted.touch()
 
 
 def _show(made: Any, as_json: bool, report_json: Any, end_screen: Any, seconds: float) -> None:
