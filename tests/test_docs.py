@@ -13,7 +13,7 @@ from volvox.cli.main import listed, load
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"(?:\.venv/bin/|`|^)volvox ([^`#\n]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:\.venv/bin/|`|^)volvox ([a-z][^`#\n]+)", re.MULTILINE)
 
 
 def _commands() -> list[tuple[str, str]]:
