@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from volvox.serving import openapi
-from volvox.serving.reading import received
+from volvox.serving import openapi, outcome
+from volvox.serving.asking import Answer
+from volvox.serving.reading import received, until_gone
 from volvox.serving.served import ServedModel
 from volvox.serving.services import Services
-from volvox.serving.worker import Answer
 
 _VERSION = {
     "version": "stable",
@@ -28,8 +27,6 @@ VERSIONS = {
         {"rel": "describedby", "type": "application/json", "href": "/openapi.json"},
     ],
 }
-
-log = logging.getLogger(__name__)
 
 
 def routes() -> list[Route]:
@@ -66,23 +63,17 @@ def metadata(model: ServedModel) -> dict[str, Any]:
 
 def response(answer: Answer, name: str) -> Response:
     """What a worker said, as HTTP."""
-    error = answer.header.get("error")
-    if error is None:
-        return Response(answer.body, media_type=answer.header["content_type"])
-    kind, message = error["kind"], error["message"]
-    if kind == "refused":
-        return JSONResponse(error["messages"], 422)
-    if kind == "missing":
-        return text(501, message)
-    if kind == "http" and 400 <= error["status"] < 600:
-        return text(error["status"], message)
-    log.error("model %r failed: %s", name, message)
-    return text(500, message)
+    return plain(outcome.said(answer.header, answer.body, name))
+
+
+def plain(told: outcome.Outcome) -> Response:
+    """An outcome as a response of the web framework."""
+    return Response(told.body, told.status, told.headers, media_type=told.content_type)
 
 
 def text(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """An error as DEEPaaS words it: `404: Not Found`."""
-    return PlainTextResponse(f"{status}: {message}", status, headers)
+    return plain(outcome.text(status, message, headers))
 
 
 async def _version(_: Request) -> Response:
@@ -100,7 +91,7 @@ async def _model(request: Request) -> Response:
 async def _predict(request: Request) -> Response:
     services, name = _services(request), request.path_params["name"]
     services.get(name)
-    async with received(request, services.uploads, services.limits) as asked:
+    async with received(request, services.uploads, services.limits) as asked, until_gone(request):
         began = time.monotonic()
         # Asked for again: while the files came in another version may have taken over.
         answer = await services.get(name).predict(asked)

@@ -11,14 +11,13 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
-from volvox.serving import admin, api, pages
+from volvox.serving import admin, api, outcome, pages
 from volvox.serving.limits import Limits
-from volvox.serving.reading import Malformed
-from volvox.serving.served import Busy
+from volvox.serving.refusals import Malformed
 from volvox.serving.services import Services
 
 HEADERS = {
@@ -64,16 +63,12 @@ def create_app(home: Path, limits: Limits | None = None, services: Services | No
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, VolvoxError)
-    if isinstance(error, Malformed):
-        return JSONResponse(error.messages, error.status)
     if isinstance(error, NotFound) and pages.wanted(request):
         return pages.not_found(request, str(error))
-    headers = {"Retry-After": "1"} if error.status == 503 else {}
-    if isinstance(error, Busy):
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    if pages.wanted(request):
-        return pages.failed(request, str(error), error.status, headers)
-    return api.text(error.status, str(error), headers)
+    told = outcome.failed(error)
+    if pages.wanted(request) and not isinstance(error, Malformed):
+        return pages.failed(request, str(error), error.status, told.headers)
+    return api.plain(told)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -16,6 +16,10 @@ class Limits:
         start_seconds: How long a worker may take to import and warm its module.
         text_bytes: The largest form field or JSON body, which are held in memory.
         fields: How many parts a form may have.
+        workers: How many processes hold each model.
+        batch: How many requests a module with `predict_batch` answers at once.
+        batch_delay_seconds: How long a free worker waits for more requests to answer together; a request that comes
+            alone, as requests usually do there, never waits.
     """
 
     upload_bytes: int = 256 << 20
@@ -24,3 +28,6 @@ class Limits:
     start_seconds: float = 180.0
     text_bytes: int = 8 << 20
     fields: int = 1000
+    workers: int = 1
+    batch: int = 32
+    batch_delay_seconds: float = 0.0

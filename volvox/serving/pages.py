@@ -8,6 +8,7 @@ import json
 import mimetypes
 import shlex
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from starlette.staticfiles import StaticFiles
 
 from volvox.errors import NotFound
 from volvox.serving import api, openapi, opening
-from volvox.serving.reading import Malformed, received
+from volvox.serving.reading import received
+from volvox.serving.refusals import Malformed
 from volvox.serving.served import ServedModel
 from volvox.serving.services import Services, samples
 from volvox.serving.smoke import classifications, fault, file_argument
@@ -102,7 +104,7 @@ async def _try(request: Request) -> Response:
 async def _answer(request: Request) -> Response:
     """The try page with an answer in it: to its form, sent with or without JavaScript."""
     services, name = _services(request), request.path_params["name"]
-    model, chosen = services.get(name), ""
+    model, chosen, began = services.get(name), "", time.monotonic()
     try:
         async with received(request, services.uploads, services.limits) as sent:
             asked = _from_form(model, sent)
@@ -111,10 +113,12 @@ async def _answer(request: Request) -> Response:
             if chosen and field:
                 path = _sample_path(model, chosen)
                 # The module may move or remove what it is given.
-                copy = shutil.copyfile(path, sent["folder"] / path.name)
-                asked["files"] = {field: [{"path": str(copy), "content_type": _kind(path), "name": path.name}]}
-            began = time.monotonic()
-            answered = api.response(await services.get(name).predict(asked), name)
+                with tempfile.TemporaryDirectory(dir=services.uploads) as folder:
+                    copy = shutil.copyfile(path, Path(folder, path.name))
+                    asked["files"] = {field: [{"path": str(copy), "content_type": _kind(path), "name": path.name}]}
+                    answered = api.response(await services.get(name).predict(asked), name)
+            else:
+                answered = api.response(await services.get(name).predict(asked), name)
     except Malformed as error:
         return _try_page(request, model, Said.of(JSONResponse(error.messages, error.status), ""))
     files = [file["name"] for given in asked["files"].values() for file in given]

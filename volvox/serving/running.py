@@ -83,10 +83,14 @@ def _address(listening: socket.socket) -> str:
 def _run(app: Starlette, listening: socket.socket, start: Callable[[], Awaitable[None]] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C: nothing new is taken, what came in is answered, the workers end."""
     import uvicorn
+    import uvloop
+
+    from volvox.serving.app import HEADERS
+    from volvox.serving.quick import protocol
 
     config = uvicorn.Config(
         app, ws="none", log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        http=protocol(app.state.services, HEADERS), timeout_graceful_shutdown=_DRAIN_SECONDS,
     )  # fmt: skip
     server = uvicorn.Server(config)
 
@@ -106,4 +110,4 @@ def _run(app: Starlette, listening: socket.socket, start: Callable[[], Awaitable
     # When it has drained, uvicorn raises the signal again: here it ends the program in order, temporary files too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+        uvloop.run(serve())

@@ -60,6 +60,7 @@ class Services:
         self._deploying: dict[str, asyncio.Lock] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._lock: IO[str] | None = None
+        self.forwarded: frozenset[bytes] = frozenset({b"accept"})  # headers that a module may ask for, lower case
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -128,6 +129,9 @@ class Services:
         model.folder.mkdir(parents=True, exist_ok=True)
         self._served[deployed.name] = model
         return model
+
+    def answered(self, name: str, status: int, seconds: float) -> None:
+        """A request for model `name` was answered."""
 
     # -- deploying -----------------------------------------------------------------------------------------------
 

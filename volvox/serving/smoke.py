@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from volvox.errors import ModuleFailed
+from volvox.serving.asking import Answer
 from volvox.serving.served import ServedModel
-from volvox.serving.worker import Answer
 
 
 async def prove(model: ServedModel, files: Sequence[Path], uploads: Path) -> None:

@@ -1,57 +1,53 @@
-"""The server's end of one worker process: start it, ask it, end it."""
+"""The server's end of one worker process: start it, send it requests, take its answers, end it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from volvox.errors import ModuleFailed, Unavailable
-from volvox.worker.answering import HEAD, frame
+from volvox.errors import ModuleFailed
+from volvox.serving.asking import Ask
+from volvox.worker.control import INTERRUPT, Control
+from volvox.worker.wire import Frames, frame
 
 _TAIL = 4000
 _LOG_BYTES = 1 << 20  # a longer one is put aside when the next worker starts
 _GRACE_SECONDS = 2.0
 
 
-class WorkerDied(Unavailable):
-    """The process ended while it was asked; another one takes its place."""
+class Worker(asyncio.Protocol):
+    """A process that holds one model module, imported and warmed.
 
+    Attributes:
+        description: What the module says of itself.
+        batches: Whether it answers several requests at once.
+        open: The requests that it was sent and has not answered, by number, in order.
+    """
 
-@dataclass(frozen=True)
-class Answer:
-    """What a worker said: its header, and the body as it goes to the client."""
-
-    header: dict[str, Any]
-    body: bytes
-
-
-class Worker:
-    """A process that holds one model module, imported and warmed."""
-
-    def __init__(
-        self,
-        module: str,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        description: dict[str, Any],
-    ) -> None:
+    def __init__(self, module: str, process: asyncio.subprocess.Process, control: Control) -> None:
         """Use `Worker.start`."""
         self.module = module
-        self.description = description
-        self._process, self._reader, self._writer = process, reader, writer
+        self.description: dict[str, Any] = {}
+        self.batches = False
+        self.open: dict[int, Ask] = {}
+        self.on_answer: Callable[[Worker, Ask], None] = _ignore
+        self._process, self._control = process, control
+        self._transport: asyncio.Transport | None = None
+        self._frames = Frames()
+        self._said: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._sent = 0
 
     @classmethod
-    async def start(cls, module: str, *, environment: Mapping[str, str], log: Path, seconds: float) -> Worker:
+    async def start(
+        cls, module: str, *, environment: Mapping[str, str], log: Path, seconds: float, batch: int = 1
+    ) -> Worker:
         """Start a process for `module` and wait until it is warm.
 
         Args:
@@ -59,6 +55,7 @@ class Worker:
             environment: Variables beside those of this process.
             log: File that gets what the module prints.
             seconds: How long to wait.
+            batch: How many requests it may answer at once, where the module can.
 
         Raises:
             ModuleFailed: If the module cannot be imported or warmed in time; with its trace, and nothing left running.
@@ -66,32 +63,34 @@ class Worker:
         with contextlib.suppress(OSError):
             if log.stat().st_size > _LOG_BYTES:
                 log.replace(log.with_suffix(".1"))
+        control, page = Control.create()
         ours, theirs = socket.socketpair()
-        with theirs, log.open("ab") as stream:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "volvox.worker.answering",
-                "--module", module, "--socket", str(theirs.fileno()), "--parent", str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, start_new_session=True,
-            )  # fmt: skip
-        reader, writer = await asyncio.open_connection(sock=ours)
-        worker = cls(module, process, reader, writer, {})
+        try:
+            with theirs, log.open("ab") as stream:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "volvox.worker.loop",
+                    "--module", module, "--socket", str(theirs.fileno()), "--control", str(page),
+                    "--batch", str(batch), "--parent", str(os.getpid()),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, pass_fds=[theirs.fileno(), page],
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, start_new_session=True,
+                )  # fmt: skip
+        finally:
+            os.close(page)
+        loop = asyncio.get_running_loop()
+        _, worker = await loop.create_connection(lambda: cls(module, process, control), sock=ours)
         try:
             async with asyncio.timeout(seconds):
-                said = (await worker._receive()).header
+                said = await worker._said
         except BaseException as error:
             await worker.end()
-            if isinstance(error, TimeoutError):
-                message = f"module {module!r} was not ready after {seconds:g} s"
-            elif isinstance(error, WorkerDied):
-                message = f"module {module!r} did not start: {error}"
-            else:
+            if not isinstance(error, TimeoutError):
                 raise
-            raise ModuleFailed(message, trace=_tail(log)) from error
-        if "failed" in said:
+            raise ModuleFailed(f"module {module!r} was not ready after {seconds:g} s", trace=_tail(log)) from error
+        if "ready" not in said:
             await worker.end()
-            raise ModuleFailed(f"module {module!r} did not start: {said['failed']}", trace=said.get("trace", ""))
-        worker.description = said["ready"]
+            why = said["failed"] if "failed" in said else await worker.how_it_ended()
+            raise ModuleFailed(f"module {module!r} did not start: {why}", trace=said.get("trace") or _tail(log))
+        worker.description, worker.batches = said["ready"], said["batches"]
         return worker
 
     @property
@@ -99,18 +98,84 @@ class Worker:
         """The process."""
         return self._process.pid
 
-    async def ask(self, request: Mapping[str, Any]) -> Answer:
-        """Send one request and wait for its answer. A caller that stops waiting must end the worker.
+    # -- requests ------------------------------------------------------------------------------------------------
 
-        Raises:
-            WorkerDied: If the process ends instead of answering.
-        """
-        try:
-            self._writer.write(frame(dict(request)))
-            await self._writer.drain()
-        except ConnectionError:
-            raise await self._died() from None
-        return await self._receive()
+    def send(self, asks: list[Ask]) -> None:
+        """Send requests; `on_answer` is called for each that is answered, after the request itself was told."""
+        frames = []
+        for ask in asks:
+            self._sent += 1
+            ask.number, ask.worker = self._sent, self
+            self.open[self._sent] = ask
+            header = {**ask.request, "id": self._sent}
+            if ask.alone:
+                header["alone"] = True
+            frames.append(frame(header))
+        if self._transport is not None:
+            self._transport.write(b"".join(frames))
+
+    def begun(self, ask: Ask) -> bool:
+        """Whether the process has begun with `ask`."""
+        return ask.number <= self._control.taken
+
+    def begun_asks(self) -> list[Ask]:
+        """The requests it is at, or was at when it died."""
+        taken = self._control.taken
+        return [ask for number, ask in self.open.items() if number <= taken]
+
+    def interrupt(self) -> int:
+        """Ask it to leave what it is at; the number of the last request that means."""
+        taken = self._control.taken
+        self._control.leave(taken)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(INTERRUPT)
+        return taken
+
+    def is_at(self, number: int) -> bool:
+        """Whether it is still at the requests up to `number`."""
+        return any(open_number <= number for open_number in self.open)
+
+    def pause(self) -> None:
+        """Take no more answers: a client reads a streamed one more slowly than the module gives it."""
+        if self._transport is not None:
+            with contextlib.suppress(RuntimeError):
+                self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take answers again."""
+        if self._transport is not None:
+            with contextlib.suppress(RuntimeError):
+                self._transport.resume_reading()
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
+
+    def data_received(self, data: bytes) -> None:
+        """Answers, or the first word."""
+        for header, body in self._frames.feed(data):
+            number = header.pop("id", None)
+            if number is None:
+                if not self._said.done():
+                    self._said.set_result(header)
+                continue
+            if header.pop("more", False):
+                if ask := self.open.get(number):
+                    ask.part(header, body)
+                continue
+            ask = self.open.pop(number, None)
+            if ask is not None:
+                ask.answered(header, body)
+                self.on_answer(self, ask)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the process says more
+        """The process has closed it, most likely by ending."""
+        if not self._said.done():
+            self._said.set_result({})
+
+    # -- the process ---------------------------------------------------------------------------------------------
 
     async def exited(self) -> None:
         """Wait until the process has ended."""
@@ -118,7 +183,8 @@ class Worker:
 
     async def end(self) -> None:
         """End the process and whatever it started; it is gone when this returns."""
-        self._writer.close()
+        if self._transport is not None:
+            self._transport.close()
         for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, None)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -127,15 +193,8 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._process.wait()), patience)
 
-    async def _receive(self) -> Answer:
-        try:
-            header, body = HEAD.unpack(await self._reader.readexactly(HEAD.size))
-            text = await self._reader.readexactly(header)
-            return Answer(json.loads(text), await self._reader.readexactly(body))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise await self._died() from None
-
-    async def _died(self) -> WorkerDied:
+    async def how_it_ended(self) -> str:
+        """Why the process is gone, in words."""
         code = None
         with contextlib.suppress(TimeoutError):
             code = await asyncio.wait_for(asyncio.shield(self._process.wait()), _GRACE_SECONDS)
@@ -145,7 +204,10 @@ class Worker:
             how = "was killed, most likely for lack of memory"
         else:
             how = f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
-        return WorkerDied(f"the process of module {self.module!r} {how}")
+        return f"the process of module {self.module!r} {how}"
+
+
+def _ignore(*_: object) -> None: ...
 
 
 def _tail(log: Path) -> str:

@@ -1,44 +1,30 @@
-"""Answer requests for one model module: `python -m volvox.worker.answering --module NAME --socket FD_OR_PATH`.
+"""What one loaded module answers to requests.
 
-Both sides send frames over a local stream socket: two unsigned 32-bit lengths in network order, a JSON object of the
-first length, raw bytes of the second.
+A request is `{"query": {name: [text]}, "form": {name: [text]}, "json": OBJECT, "files": {name: [FILE]}, "headers":
+{name: text}}`, every key optional, FILE = `{"path", "content_type", "name"}`: files go by path.
 
-* Once, from here: `{"ready": DESCRIPTION}` when the module is imported, described and warmed, or
-  `{"failed": MESSAGE, "trace": TEXT}`, after which the process ends.
-* A request: `{"query": {name: [text]}, "form": {name: [text]}, "json": OBJECT, "files": {name: [FILE]}, "headers":
-  {name: text}}`, every key optional, FILE = `{"path", "content_type", "name"}`. Files go by path, never by socket.
-* Its answer: `{"content_type": TEXT}` and the body, or `{"error": {"kind", "message", "messages", "trace", "status"}}`
-  with the kinds `refused` (the arguments), `missing` (no such function), `http` (an HTTP error that the module raised)
-  and `failed`.
-
-One request is answered at a time; the environment's VOLVOX_WEIGHTS names the folder of the version's weights.
+An answer is a header and a body. The header is `{"content_type": TEXT}`, or `{"error": {"kind", "message", "messages",
+"trace", "status"}}` with the kinds `refused` (the arguments), `missing` (no such function), `http` (an HTTP error that
+the module raised), `interrupted` and `failed`. The body is bytes, or an iterator of bytes where the module streams.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import inspect
 import json
-import os
-import signal
-import socket
-import struct
 import sys
 import traceback
-from typing import Any
+from typing import Any, Dict, Iterator, Tuple, Union
 
-from volvox.worker import describing, loading
-from volvox.worker.__main__ import as_json, describe, end_with_parent
+from volvox.worker import accepting, describing, loading
+from volvox.worker.__main__ import as_json, describe
 
-HEAD = struct.Struct("!II")
+Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
+
+_JSON = {"content_type": "application/json"}
+_CHUNK = 1 << 18
 _LOCATIONS = {"query": ("query",), "querystring": ("query",), "form": ("form",), "files": ("form",), "json": ("json",)}
-
-
-def frame(header: dict[str, Any], body: bytes = b"") -> bytes:
-    """One message as it goes over the socket."""
-    text = json.dumps(header, default=str).encode()
-    return HEAD.pack(len(text), len(body)) + text + body
 
 
 def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
@@ -47,16 +33,12 @@ def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     A list takes every repetition of its key; anything else takes the first. What no field asks for is ignored.
     """
     body = request.get("json")
-    headers = {name.lower(): value for name, value in (request.get("headers") or {}).items()}
-    files = {
-        name: [loading.UploadedFile(name, told["path"], told["content_type"], told["name"]) for told in sent]
-        for name, sent in (request.get("files") or {}).items()
-    }
     found: dict[str, Any] = {}
     for keyword, field in fields.items():
-        name = getattr(field, "data_key", None) or keyword
+        name = getattr(field, "data_key", None) or getattr(field, "load_from", None) or keyword
         location = (getattr(field, "metadata", None) or {}).get("location", "")
         if location in ("headers", "header"):
+            headers = {key.lower(): value for key, value in (request.get("headers") or {}).items()}
             if name.lower() in headers:
                 found[name] = headers[name.lower()]
             continue
@@ -68,7 +50,10 @@ def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
                 continue
             values: list[Any] = list((request.get(place) or {}).get(name, ()))
             if place == "form":
-                values = files.get(name, []) + values
+                files = (request.get("files") or {}).get(name, ())
+                values = [
+                    loading.UploadedFile(name, told["path"], told["content_type"], told["name"]) for told in files
+                ] + values
             if values:
                 found[name] = values if describing.kind(field) == "array" else values[0]
                 break
@@ -76,7 +61,7 @@ def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
 
 
 class Answering:
-    """One loaded module and the requests that come for it."""
+    """One loaded module."""
 
     def __init__(self, name: str) -> None:
         """Import module `name`, read its arguments and warm it; whatever it raises comes through."""
@@ -84,52 +69,162 @@ class Answering:
         self.module = loading.load(name)
         self.description = describe(self.module)
         self.fields = loading.fields(self.module, "get_predict_args")
+        self.arguments = describing.Arguments(self.fields)
         self.schema = _schema(getattr(self.module, "schema", None))
+        self._accepts = _accepts(self.fields)
         warm = getattr(self.module, "warm", None)
         if warm is not None:
             with contextlib.suppress(NotImplementedError):
                 warm()
 
-    def answer(self, request: dict[str, Any]) -> bytes:
-        """The frame that answers `request`; whatever the module raises becomes an error in it."""
-        try:
-            return self._answer(request)
-        except describing.Refused as error:
-            return _error("refused", str(error), messages=error.messages)
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            kinds = {parent.__name__ for parent in type(error).__mro__}  # neither library need be installed here
-            if "ValidationError" in kinds:
-                return _error("refused", told, messages=getattr(error, "messages", None) or [str(error)])
-            status = getattr(error, "status", None)
-            if "HTTPException" in kinds and isinstance(status, int):
-                message = getattr(error, "text", None) or getattr(error, "reason", None) or str(error)
-                return _error("http", str(message), status=status)
-            trace = traceback.format_exc()
-            print(trace, file=sys.stderr, flush=True)
-            return _error("failed", told, trace=trace)
+    @property
+    def batches(self) -> bool:
+        """Whether the module answers several requests at once."""
+        return getattr(self.module, "predict_batch", None) is not None
 
-    def _answer(self, request: dict[str, Any]) -> bytes:
+    def answer(self, request: dict[str, Any]) -> Answer:
+        """Answer one request; whatever the module raises becomes an error."""
+        try:
+            return self._predict(self._keywords(request))
+        except Exception as error:
+            return self._error(error)
+
+    def answer_many(self, requests: list[dict[str, Any]]) -> list[Answer]:
+        """Answer several requests, computed together where the module can; one that is refused does not harm others."""
+        answers: list[Any] = [None] * len(requests)
+        asked: list[tuple[int, dict[str, Any]]] = []
+        for number, request in enumerate(requests):
+            try:
+                asked.append((number, self._keywords(request)))
+            except Exception as error:
+                answers[number] = self._error(error)
+        results: list[Any] | None = None
+        if len(asked) > 1:
+            # A batch with one bad request in it is refused as a whole: then each is asked alone.
+            with contextlib.suppress(Exception):
+                results = list(self.module.predict_batch([keywords for _, keywords in asked]))
+        if results is None or len(results) != len(asked):
+            for number, keywords in asked:
+                try:
+                    answers[number] = self._predict(keywords)
+                except Exception as error:
+                    answers[number] = self._error(error)
+            return answers
+        for (number, keywords), result in zip(asked, results):
+            try:
+                answers[number] = self._result(result, keywords)
+            except Exception as error:
+                answers[number] = self._error(error)
+        return answers
+
+    def _keywords(self, request: dict[str, Any]) -> dict[str, Any]:
+        raw = gather(self.fields, request)
+        if self._accepts:
+            self._negotiate(raw, request)
+        return self.arguments.validated(raw)
+
+    def _negotiate(self, raw: dict[str, Any], request: dict[str, Any]) -> None:
+        """The `accept` argument: what the client names comes first, then the Accept header, then the default."""
+        name, choices, default, strict = self._accepts
+        header = (request.get("headers") or {}).get("accept")
+        said = raw.get(name)
+        if said == "*/*":
+            raw[name] = default
+        elif header and (said is None or said == header):
+            chosen = accepting.negotiated(header, choices)
+            if chosen is not None:
+                kinds = header.lower()
+                named = chosen.lower() in kinds or chosen.split("/")[0].lower() + "/*" in kinds
+                raw[name] = chosen if named else default
+            elif not strict:  # a client that never heard of the module's types, as every browser
+                raw.pop(name, None)
+        if raw.get(name) is None:
+            raw.pop(name, None)
+            if default is not None:
+                raw[name] = default
+
+    def _predict(self, keywords: dict[str, Any]) -> Answer:
         predict = getattr(self.module, "predict", None)
         if predict is None:
             return self._missing()
-        keywords = describing.validated(self.fields, gather(self.fields, request))
         try:
             result = predict(**keywords)
         except NotImplementedError:
             return self._missing()
-        if isinstance(result, bytes | bytearray | memoryview) or hasattr(result, "read"):
-            body = bytes(result) if isinstance(result, bytes | bytearray | memoryview) else result.read()
-            return frame({"content_type": str(keywords.get("accept") or "application/octet-stream")}, body)
+        return self._result(result, keywords)
+
+    def _result(self, result: Any, keywords: dict[str, Any]) -> Answer:
+        accept = keywords.get("accept") if self._accepts else None
+        plain = accept in (None, "application/json", "*/*")
+        if isinstance(result, (bytes, bytearray, memoryview)) or hasattr(result, "read") or inspect.isgenerator(result):
+            return {"content_type": str(accept or "application/octet-stream")}, _bytes(result)
+        if not plain and isinstance(result, str):
+            return {"content_type": str(accept)}, result.encode()
         if self.schema is None:
             result = {"status": "OK", "predictions": result}
-        elif wrong := self.schema.validate(result):
+        elif wrong := _wrong(self.schema, result):
             raise ValueError(f"predict() returned what the module's own schema refuses: {wrong}")
-        text = json.dumps(result, default=as_json, allow_nan=False)
-        return frame({"content_type": "application/json"}, text.encode())
+        return _JSON, json.dumps(result, default=as_json, allow_nan=False).encode()
 
-    def _missing(self) -> bytes:
-        return _error("missing", f"Not implemented by underlying model (loaded '{self.name}')")
+    def _missing(self) -> Answer:
+        return _told("missing", f"Not implemented by underlying model (loaded '{self.name}')")
+
+    def _error(self, error: Exception) -> Answer:
+        if isinstance(error, describing.Refused):
+            return _told("refused", str(error), messages=error.messages)
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        kinds = {parent.__name__ for parent in type(error).__mro__}  # neither library need be installed here
+        if "ValidationError" in kinds:
+            return _told("refused", told, messages=getattr(error, "messages", None) or [str(error)])
+        status = getattr(error, "status", None)
+        if "HTTPException" in kinds and isinstance(status, int):
+            message = getattr(error, "text", None) or getattr(error, "reason", None) or str(error)
+            return _told("http", str(message), status=status)
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        print(trace, file=sys.stderr, flush=True)
+        return _told("failed", told, trace=trace)
+
+
+def interrupted() -> Answer:
+    """The answer to a request that was left unfinished, since nobody waits for it."""
+    return _told("interrupted", "nobody waited for the answer")
+
+
+def failure(error: BaseException) -> Answer:
+    """The answer to a request whose stream broke off."""
+    return _told("failed", f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+
+
+def _bytes(result: Any) -> bytes | Iterator[bytes]:
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return bytes(result)
+    if inspect.isgenerator(result):
+        return (part if isinstance(part, bytes) else str(part).encode() for part in result)
+    first = result.read(_CHUNK)
+    if len(first) < _CHUNK:
+        result.close()
+        return first.encode() if isinstance(first, str) else first
+    return _read(result, first)
+
+
+def _read(stream: Any, first: Any) -> Iterator[bytes]:
+    with contextlib.closing(stream):
+        while first:
+            yield first.encode() if isinstance(first, str) else first
+            first = stream.read(_CHUNK)
+
+
+def _accepts(fields: dict[str, Any]) -> Any:
+    """(wire name, offered types, default, whether it is bound to the header) of the argument `accept`, if any."""
+    field = fields.get("accept")
+    if field is None:
+        return None
+    told = describing.describe({"accept": field})[0]
+    choices = [kind for kind in told.get("choices") or () if isinstance(kind, str)]
+    if not choices:
+        return None
+    default = accepting.default(field, choices)
+    return told["name"], choices, default, told.get("location") in ("headers", "header")
 
 
 def _schema(given: Any) -> Any:
@@ -147,60 +242,9 @@ def _schema(given: Any) -> Any:
     )
 
 
-def _error(kind: str, message: str, **more: Any) -> bytes:
-    return frame({"error": {"kind": kind, "message": message, **more}})
+def _wrong(schema: Any, result: Any) -> Any:
+    return schema.validate(result)
 
 
-def _receive(connection: socket.socket) -> dict[str, Any] | None:
-    """The next request, or None when the other side has closed."""
-    head = _exactly(connection, HEAD.size)
-    if head is None:
-        return None
-    header, body = HEAD.unpack(head)
-    text = _exactly(connection, header + body)
-    return None if text is None else json.loads(text[:header])
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < count:
-        part = connection.recv(min(count - len(parts), 1 << 20))
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
-
-
-def _connect(address: str) -> socket.socket:
-    if address.isdigit():
-        return socket.socket(fileno=int(address))
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(address)
-    return connection
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Load the module, say so, answer until the other side closes; 1 if the module cannot be loaded or warmed."""
-    parser = argparse.ArgumentParser(prog="volvox.worker.answering")
-    parser.add_argument("--module", required=True)
-    parser.add_argument("--socket", required=True)
-    parser.add_argument("--parent", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which drains
-    if asked.parent:
-        end_with_parent(asked.parent)
-    with _connect(asked.socket) as connection:
-        try:
-            answering = Answering(asked.module)
-        except BaseException as error:
-            message = str(error) if isinstance(error, loading.Missing) else f"{type(error).__name__}: {error}"
-            connection.sendall(frame({"failed": message, "trace": traceback.format_exc()}))
-            return 1
-        connection.sendall(frame({"ready": answering.description, "pid": os.getpid()}))
-        while (request := _receive(connection)) is not None:
-            connection.sendall(answering.answer(request))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _told(kind: str, message: str, **more: Any) -> Answer:
+    return {"error": {"kind": kind, "message": message, **more}}, b""

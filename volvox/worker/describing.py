@@ -47,6 +47,25 @@ def kind(field: Any) -> str:
     return next((ours for theirs, ours in _TYPES if theirs in names), "string")
 
 
+class Arguments:
+    """The arguments of one function: a schema made once, for as many requests as come."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        from marshmallow import EXCLUDE, Schema
+
+        self._schema = Schema.from_dict(fields)(unknown=EXCLUDE) if fields else None
+
+    def validated(self, raw: dict[str, Any]) -> dict[str, Any]:
+        from marshmallow import ValidationError
+
+        if self._schema is None:
+            return {}
+        try:
+            return dict(self._schema.load(raw))
+        except ValidationError as error:
+            raise Refused(error.messages) from error
+
+
 def validated(fields: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
     """Raw values by wire name, turned into keyword arguments by the module's own fields; defaults filled in.
 

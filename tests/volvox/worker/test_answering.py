@@ -63,11 +63,8 @@ def answering(install_module) -> Answering:
 
 
 def _ask(answering: Answering, **request: Any) -> tuple[dict[str, Any], bytes]:
-    answer = answering.answer(request)
-    header, body = HEAD.unpack(answer[: HEAD.size])
-    text = answer[HEAD.size :]
-    assert len(text) == header + body
-    return json.loads(text[:header]), text[header:]
+    header, body = answering.answer(request)
+    return json.loads(json.dumps(header)), body if isinstance(body, bytes) else b"".join(body)
 
 
 def _ask_kind(answering: Answering, kind: str) -> tuple[dict[str, Any], bytes]:

@@ -1,0 +1,142 @@
+"""Answer requests for one model module: `python -m volvox.worker.loop --module NAME --socket FD --control FD`.
+
+Both sides send the frames of `volvox.worker.wire`.
+
+* Once, from here: `{"ready": DESCRIPTION, "pid": N, "batches": BOOLEAN}` when the module is imported, described and
+  warmed, or `{"failed": MESSAGE, "trace": TEXT}`, after which the process ends.
+* A request: one of `volvox.worker.answering` with an `id`; ids rise. `{"alone": true}` keeps it out of a batch.
+* Its answer: that of `volvox.worker.answering` with the same `id`. What a module streams goes as frames with
+  `"more": true`, the last without.
+
+Requests are answered in the order they came; those that have come while the module was at work are answered together
+where it has `predict_batch`. The environment's VOLVOX_WEIGHTS names the folder of the version's weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections import deque
+from typing import Any, Iterator
+
+from volvox.worker import loading
+from volvox.worker.__main__ import end_with_parent
+from volvox.worker.answering import Answering, failure, interrupted
+from volvox.worker.control import Control, Interrupted
+from volvox.worker.wire import Frames, frame
+
+_PIECE = 1 << 18
+_HELD_SECONDS = 0.001  # answers are sent together, but none waits longer than this for the next
+
+
+class Loop:
+    """Reads requests, has them answered, sends the answers."""
+
+    def __init__(self, connection: socket.socket, answering: Answering, control: Control, batch: int) -> None:
+        """`batch` is the largest number of requests to answer at once."""
+        self._connection, self._answering, self._control = connection, answering, control
+        self._batch = batch if answering.batches else 1
+        self._frames = Frames()
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._answers: list[bytes] = []
+        self._sent = time.monotonic()
+
+    def run(self) -> None:
+        """Until the other side closes."""
+        while self._waiting or self._receive(0):
+            if self._waiting:
+                self._answer(self._next())
+                if not self._waiting or time.monotonic() - self._sent > _HELD_SECONDS:
+                    self._send()
+
+    def _receive(self, flags: int) -> bool:
+        piece = self._connection.recv(_PIECE, flags)
+        self._waiting.extend(header for header, _ in self._frames.feed(piece))
+        return bool(piece)
+
+    def _next(self) -> list[dict[str, Any]]:
+        if self._batch == 1:
+            return [self._waiting.popleft()]
+        try:
+            while len(self._waiting) < self._batch and self._receive(socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            pass
+        asked = [self._waiting.popleft()]
+        while (
+            self._waiting and len(asked) < self._batch and not (asked[0].get("alone") or self._waiting[0].get("alone"))
+        ):
+            asked.append(self._waiting.popleft())
+        return asked
+
+    def _answer(self, asked: list[dict[str, Any]]) -> None:
+        control = self._control
+        control.begin(asked[-1]["id"])
+        try:
+            if len(asked) == 1:
+                answers = [self._answering.answer(asked[0])]
+                header, body = answers[0]
+                if not isinstance(body, bytes):
+                    answers = [self._stream(header, body, asked[0]["id"])]
+            else:
+                answers = self._answering.answer_many(asked)
+            control.end()
+        except Interrupted:
+            answers = [interrupted()] * len(asked)
+        for request, (header, body) in zip(asked, answers):
+            whole = body if isinstance(body, bytes) else b"".join(body)
+            self._answers.append(frame({**header, "id": request["id"]}, whole))
+
+    def _stream(self, header: dict[str, Any], body: Iterator[bytes], number: int) -> Any:
+        """Send what the module gives as it gives it; the answer that ends it."""
+        try:
+            for part in body:
+                self._control.end()  # an interrupt inside of a frame would leave half of it on the socket
+                self._answers.append(frame({**header, "id": number, "more": True}, part))
+                self._send()
+                self._control.resume()
+        except Exception as error:
+            return failure(error)
+        return header, b""
+
+    def _send(self) -> None:
+        if self._answers:
+            self._connection.sendall(b"".join(self._answers))
+            self._answers.clear()
+        self._sent = time.monotonic()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load the module, say so, answer until the other side closes; 1 if the module cannot be loaded or warmed."""
+    parser = argparse.ArgumentParser(prog="volvox.worker.loop")
+    parser.add_argument("--module", required=True)
+    parser.add_argument("--socket", required=True, type=int)
+    parser.add_argument("--control", required=True, type=int)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--parent", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which drains
+    if asked.parent:
+        end_with_parent(asked.parent)
+    control = Control(asked.control)
+    control.listen()
+    with socket.socket(fileno=asked.socket) as connection:
+        try:
+            answering = Answering(asked.module)
+        except BaseException as error:
+            message = str(error) if isinstance(error, loading.Missing) else f"{type(error).__name__}: {error}"
+            connection.sendall(frame({"failed": message, "trace": traceback.format_exc()}))
+            return 1
+        ready = {"ready": answering.description, "pid": os.getpid(), "batches": answering.batches}
+        connection.sendall(frame(ready))
+        Loop(connection, answering, control, asked.batch).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
