@@ -90,8 +90,8 @@ async def _model(request: Request) -> Response:
 
 async def _predict(request: Request) -> Response:
     services, name = _services(request), request.path_params["name"]
-    services.get(name)
-    async with received(request, services.uploads, services.limits) as asked, until_gone(request):
+    forwarded = services.get(name).forwarded
+    async with received(request, services.uploads, services.limits, forwarded) as asked, until_gone(request):
         began = time.monotonic()
         # Asked for again: while the files came in another version may have taken over.
         answer = await services.get(name).predict(asked)

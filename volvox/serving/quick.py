@@ -129,23 +129,21 @@ class _Exchange(Ask):
 
     def begin(self) -> None:
         """The headers are there."""
-        services = self.connection.services
-        content_type, length, wanted = b"", b"", {}
-        for key, value in self.connection.headers:
-            if key == b"content-type":
-                content_type = value
-            elif key == b"content-length":
-                length = value
-            elif key == b"x-request-id":
-                self.given_id = value
-            elif key in services.forwarded:
-                wanted[key.decode("ascii")] = value.decode("latin-1")
+        services, limits = self.connection.services, self.connection.services.limits
         try:
-            services.get(self.name)
-            limits = services.limits
-            announced(length, limits)
-            asked = self.connection.url.partition(b"?")[2]
-            self.request = {"query": query(asked.decode("latin-1"), limits)} if asked else {}
+            forwarded = services.get(self.name).forwarded
+            content_type, wanted = b"", {}
+            for key, value in self.connection.headers:
+                if key == b"content-type":
+                    content_type = value
+                elif key == b"content-length":
+                    announced(value, limits)
+                elif key == b"x-request-id":
+                    self.given_id = value
+                elif key in forwarded:
+                    wanted[key.decode("ascii")] = value.decode("latin-1")
+            if asked := self.connection.url.partition(b"?")[2]:
+                self.request["query"] = query(asked.decode("latin-1"), limits)
             if wanted:
                 self.request["headers"] = wanted
             self.body = Body(content_type, services.uploads, limits)

@@ -20,6 +20,8 @@ from volvox.serving.limits import Limits
 from volvox.serving.multipart import Form
 from volvox.serving.refusals import Malformed, TooLarge
 
+ACCEPT = frozenset({b"accept"})
+
 
 class _Parser(Protocol):
     def feed(self, piece: bytes) -> None: ...
@@ -146,8 +148,10 @@ def announced(length: bytes, limits: Limits) -> None:
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, uploads: Path, limits: Limits) -> AsyncIterator[dict[str, Any]]:
-    """The request's arguments, in the form that `volvox.worker.answering` takes.
+async def received(
+    request: Request, uploads: Path, limits: Limits, forwarded: frozenset[bytes] = ACCEPT
+) -> AsyncIterator[dict[str, Any]]:
+    """The request's arguments, in the form that `volvox.worker.answering` takes, with the headers named `forwarded`.
 
     Files lie in the folder `uploads` until the block ends, however it ends.
 
@@ -163,7 +167,10 @@ async def received(request: Request, uploads: Path, limits: Limits) -> AsyncIter
             if piece:
                 body.feed(piece)
         asked = body.finish()
-        yield {"query": query(request.url.query, limits), "headers": dict(request.headers), **asked}
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in request.headers.raw if key in forwarded
+        }
+        yield {"query": query(request.url.query, limits), "headers": headers, **asked}
     except ClientDisconnect as error:
         raise Malformed("body", "The request ended before its body did.") from error
     finally:

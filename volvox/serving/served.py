@@ -15,6 +15,7 @@ from volvox.errors import ModuleFailed
 from volvox.serving.asking import Answer, Ask, AwaitedAsk
 from volvox.serving.limits import Limits
 from volvox.serving.pool import Pool
+from volvox.serving.reading import ACCEPT
 from volvox.serving.worker import Worker
 
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -52,6 +53,7 @@ class ServedModel:
         state: `starting`, `ready`, `failed` (its worker does not start; tried again), or `ended`.
         reason: Why it failed, one sentence; `trace` is the module's own.
         restarts: How many workers were replaced.
+        forwarded: The headers that the module asks for, lower case.
     """
 
     def __init__(self, deployed: Deployed, folder: Path, weights: Path | None, limits: Limits) -> None:
@@ -63,6 +65,7 @@ class ServedModel:
         self.reason = self.trace = ""
         self.since = time.time()
         self.restarts = 0
+        self.forwarded = ACCEPT
         self.pool = Pool(deployed.name, limits, on_stuck=self._replace)
         self._weights = weights
         self._limits = limits
@@ -161,6 +164,11 @@ class ServedModel:
 
     def _ready(self, worker: Worker) -> None:
         self.description, self.state = worker.description, "ready"
+        self.forwarded = ACCEPT | {
+            told["name"].lower().encode()
+            for told in worker.description.get("predict", [])
+            if told.get("location") in ("headers", "header")
+        }
         self.reason = self.trace = ""
         self.pool.add(worker)
         self._settled.set()

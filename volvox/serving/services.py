@@ -60,7 +60,6 @@ class Services:
         self._deploying: dict[str, asyncio.Lock] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._lock: IO[str] | None = None
-        self.forwarded: frozenset[bytes] = frozenset({b"accept"})  # headers that a module may ask for, lower case
 
     # -- life ----------------------------------------------------------------------------------------------------
 

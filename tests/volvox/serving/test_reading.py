@@ -11,7 +11,8 @@ from starlette.requests import Request
 
 from volvox.errors import Unavailable
 from volvox.serving.limits import Limits
-from volvox.serving.reading import Malformed, TooLarge, received
+from volvox.serving.reading import received
+from volvox.serving.refusals import Malformed, TooLarge
 
 FORM = "multipart/form-data; boundary=b"
 

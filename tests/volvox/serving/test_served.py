@@ -11,8 +11,9 @@ import pytest
 
 from tests.volvox.serving.modules import write_modules, write_weights
 from volvox.errors import ModuleFailed, Unavailable
+from volvox.serving.asking import Busy, TooSlow
 from volvox.serving.limits import Limits
-from volvox.serving.served import Busy, Deployed, ServedModel, TooSlow
+from volvox.serving.served import Deployed, ServedModel
 
 
 @pytest.fixture
@@ -52,13 +53,12 @@ def test_one_more_than_the_queue_holds_is_refused_at_once_with_a_time_to_come_ba
     run(test, queue=2)
 
 
-def test_a_module_that_is_too_slow_is_ended_and_the_next_request_answered(run) -> None:
+def test_a_module_that_is_too_slow_is_interrupted_and_the_next_request_answered(run) -> None:
     async def test(model: ServedModel, ask) -> None:
-        began, pid = time.monotonic(), model.worker_pid
+        began = time.monotonic()
         with pytest.raises(TooSlow, match="still at work"):
             await ask("sleep")
         assert time.monotonic() - began < 10
-        assert not Path(f"/proc/{pid}/cmdline").exists() or model.worker_pid != pid
         answer = await ask("answer")
         assert answer.header["content_type"] == "application/json"
 
