@@ -110,7 +110,7 @@ class Pool:
             self.waiting.remove(ask)
             return
         worker: Worker = ask.worker
-        nobody = _Nobody(())
+        nobody = _Nobody({})
         nobody.number, nobody.worker = ask.number, worker
         worker.open[ask.number] = nobody
         worker.resume()

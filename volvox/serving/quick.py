@@ -54,6 +54,7 @@ class _QuickProtocol(HttpToolsProtocol):
     fixed: bytes
     prefix: bytes
     exchange: _Exchange | None = None
+    parser: Any  # None once the connection is lost, when nothing is parsed any more
 
     def on_headers_complete(self) -> None:
         name = self._asked()
@@ -115,7 +116,7 @@ class _Exchange(Ask):
     )  # fmt: skip
 
     def __init__(self, connection: _QuickProtocol, name: str) -> None:
-        super().__init__(())
+        super().__init__({})
         self.connection, self.name = connection, name
         self.keep_alive = connection.parser.should_keep_alive()
         self.response_complete = self.disconnected = self.started = self.body_ended = False
@@ -233,6 +234,7 @@ class _Exchange(Ask):
         more = b"content-length: %d\r\n" % len(told.body)
         for name, value in told.headers.items():
             more += f"{name.lower()}: {value}\r\n".encode("latin-1")
+        self._done()  # first: who has the answer may look whether anything is left
         self.connection.transport.write(self._head(told.status, told.content_type, more) + told.body)
         self._complete(told.status)
 
@@ -260,8 +262,9 @@ class _Exchange(Ask):
         connection.on_response_complete()
 
     def _done(self) -> None:
-        if self.body is not None:
-            self.body.remove()
+        body, self.body = self.body, None
+        if body is not None:
+            body.remove()
 
 
 def _header(value: str) -> str:

@@ -78,20 +78,20 @@ class ServedModel:
         Raises:
             ModuleFailed: If the module cannot be imported or warmed.
         """
+        starting = [asyncio.create_task(self._started()) for _ in range(self._limits.workers)]
         try:
-            async with asyncio.TaskGroup() as starting:
-                started = [starting.create_task(self._started()) for _ in range(self._limits.workers)]
-        except* ModuleFailed as errors:
-            for task in started:
-                if not task.cancelled() and task.exception() is None:
-                    await task.result().end()
-            error = errors.exceptions[0]
-            assert isinstance(error, ModuleFailed)
-            self._failed(error)
-        if self.state == "failed":
-            raise ModuleFailed(self.reason, trace=self.trace)
-        for task in started:
-            self._ready(task.result())
+            started = await asyncio.gather(*starting)
+        except BaseException as error:
+            for task in starting:
+                task.cancel()
+            for other in await asyncio.gather(*starting, return_exceptions=True):
+                if isinstance(other, Worker):
+                    await other.end()
+            if isinstance(error, ModuleFailed):
+                self._failed(error)
+            raise
+        for worker in started:
+            self._ready(worker)
 
     def start_until_ready(self) -> None:
         """Start in the background, again and again with growing pauses until it works."""

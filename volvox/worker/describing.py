@@ -61,7 +61,8 @@ class Arguments:
         if self._schema is None:
             return {}
         try:
-            return dict(self._schema.load(raw))
+            loaded: Any = self._schema.load(raw)
+            return dict(loaded)
         except ValidationError as error:
             raise Refused(error.messages) from error
 
