@@ -242,10 +242,10 @@ def test_a_broken_worker_with_work_ahead_loses_none_of_it(run) -> None:
     async def test(model: ServedModel, ask: Asking) -> None:
         for number in range(60):  # now it is known as quick, and gets work ahead
             await ask(number)
-        asked = [asyncio.create_task(ask(number)) for number in range(40)]
-        asked.insert(20, asyncio.create_task(ask(0, "deaf")))
+        modes = [*20 * [""], "deaf", *20 * [""]]
+        asked = [asyncio.create_task(ask(number, mode)) for number, mode in enumerate(modes)]
         await asyncio.gather(*asked[:20])
-        while not model.pool.workers[0].begun_asks():
+        while not any(begun.request["query"]["mode"] == ["deaf"] for begun in model.pool.workers[0].begun_asks()):
             await asyncio.sleep(0.01)
         os.kill(model.worker_pids[0], signal.SIGKILL)
         answers = await asyncio.gather(*asked, return_exceptions=True)
