@@ -38,11 +38,12 @@ def run_cycle(source: str, home: Home, **parameters: Any) -> Cycle:
 async def _run(source: str, home: Home, parameters: dict[str, Any]) -> Cycle:
     prefect_answers = asyncio.create_task(stack.wait_ready_async(home, "prefect"))
     from flows.cycle import cycle  # seconds of imports, while the server starts
+    from flows.lost_server import unless_prefect_ends
 
     await prefect_answers
     try:
         running: Any = cycle(source, **parameters)  # a coroutine, which Prefect's types do not tell
-        made = await running
+        made = await unless_prefect_ends(running, home)
     except GateRefused as refusal:
         if refusal.cycle is not None:
             refusal.cycle = _linked(refusal.cycle, home)
