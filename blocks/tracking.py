@@ -18,7 +18,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.tracking_calls import HttpCalls, LibraryCalls, TaggedVersion
-from volvox import progress
+from volvox import disks, progress
 from volvox.errors import Ended, Unavailable
 from volvox.settings import Home
 
@@ -206,6 +206,7 @@ def unavailable_told(tracking: Tracking) -> Iterator[None]:
 
     Raises:
         Unavailable: If the server cannot be reached or failed itself.
+        VolvoxError: If it did because the disk of this machine's home, where its own server writes, is full.
     """
     try:
         yield
@@ -213,6 +214,8 @@ def unavailable_told(tracking: Tracking) -> Iterator[None]:
         code = getattr(error, "error_code", "")  # of an MlflowException; its class is not worth the import
         if code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
             raise
+        if disks.is_full(home := Home.current().root):
+            raise disks.full(home) from error
         said = str(error).partition("\n")[0][:300]
         raise Unavailable(f"the tracking server at {tracking.uri} does not answer: {said}") from error
 
