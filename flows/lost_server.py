@@ -91,5 +91,6 @@ async def _end(running: asyncio.Future[Any], at_work: _AtWork, *, lost: bool) ->
     with contextlib.suppress(Exception):  # Prefect's own parts, which have no other handle
         from prefect._internal.concurrency.services import _QueueServiceBase
 
-        for service in list(_QueueServiceBase._instances.values()):
+        services: list[Any] = list(_QueueServiceBase._instances.values())
+        for service in services:
             service._loop.call_soon_threadsafe(service._done_event.set)  # the process would wait for them at its end
