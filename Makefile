@@ -38,9 +38,10 @@ format: setup ## Put the code in form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure: the cycle against a plain script, the command line's imports.
+bench: setup ## Measure: the cycle against a plain script, imports, and serving images where there is an engine.
 	$(BIN)/python -m benchmarks.cycle
 	$(BIN)/python -m benchmarks.imports
+	$(BIN)/python -m benchmarks.images
 
 images: setup ## Build the serving image of every champion that has none.
 	$(BIN)/volvox images
