@@ -13,17 +13,17 @@ from typing import Any
 
 from volvox.worker import older_fields
 
-_TYPES = (  # first match wins: a Boolean is no Integer, an Integer is a Number
-    ("DelimitedList", "string"),  # one text with commas
-    ("Boolean", "boolean"), ("Integer", "integer"), ("Float", "number"), ("Decimal", "number"), ("Number", "number"),
-    ("List", "array"), ("Tuple", "array"), ("Dict", "object"), ("Mapping", "object"), ("Nested", "object"),
-    ("DateTime", "datetime"), ("Date", "date"), ("Url", "url"), ("URL", "url"), ("Email", "email"), ("UUID", "uuid"),
-    ("String", "string"),
-)  # fmt: skip
-_FORMATS = (
-    ("Integer", "int32"), ("Float", "float"), ("UUID", "uuid"), ("DateTime", "date-time"), ("Date", "date"),
-    ("Email", "email"), ("Url", "url"), ("URL", "url"),
-)  # fmt: skip
+_TYPES = {  # of the class that comes first in a field's own line of parents
+    "DelimitedList": "string",  # one text with commas
+    "Boolean": "boolean", "Integer": "integer", "Float": "number", "Decimal": "number", "Number": "number",
+    "List": "array", "Tuple": "array", "Dict": "object", "Mapping": "object", "Nested": "object",
+    "DateTime": "datetime", "Date": "date", "Url": "url", "URL": "url", "Email": "email", "UUID": "uuid",
+    "String": "string",
+}  # fmt: skip
+_FORMATS = {
+    "Integer": "int32", "Float": "float", "UUID": "uuid", "DateTime": "date-time", "Date": "date", "Email": "email",
+    "Url": "url", "URL": "url",
+}  # fmt: skip
 
 
 class Refused(Exception):
@@ -95,9 +95,8 @@ def _loaded(load: Callable[[dict[str, Any]], Any], raw: dict[str, Any]) -> dict[
         raise Refused(getattr(error, "messages", [str(error)])) from error
 
 
-def _first(field: Any, table: tuple[tuple[str, str], ...]) -> str | None:
-    names = [parent.__name__ for parent in type(field).__mro__]
-    return next((ours for theirs, ours in table if theirs in names), None)
+def _first(field: Any, table: dict[str, str]) -> str | None:
+    return next((table[parent.__name__] for parent in type(field).__mro__ if parent.__name__ in table), None)
 
 
 def _metadata(field: Any) -> dict[str, Any]:
@@ -178,7 +177,9 @@ def _parts(field: Any) -> dict[str, Any]:
     if (values := getattr(field, "value_field", None)) is not None:
         told["values"] = _describe("", values)
     if getattr(field, "nested", None) is not None:
-        told |= {"fields": describe(dict(field.schema.fields)), "many": bool(getattr(field, "many", False))}
+        used = field.schema.fields  # in no order before marshmallow 4
+        fields = {name: declared for name, declared in field.schema.declared_fields.items() if name in used}
+        told |= {"fields": describe(fields), "many": bool(getattr(field, "many", False))}
     return told
 
 
