@@ -69,10 +69,20 @@ def describe(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     call), `choices`, `minimum`, `maximum`, `min_length`, `max_length`, `pattern`, `format` (int32 float date-time date
     url uuid email, or the module's own, such as password), `nullable`, `read_only`, `location` (where it is fixed),
     `untyped` (anything goes), `items` (the type of an array's elements) with `item` (their description), `values`
-    (the description of a mapping's), `fields` (the descriptions of an object's) with `many`, and `metadata` (the rest
-    of what the module says of the field).
+    (the description of a mapping's), `fields` (the descriptions of an object's) with `many` and `schema` (the name of
+    its class), and `metadata` (the rest of what the module says of the field).
     """
     return [_describe(keyword, field) for keyword, field in fields.items()]
+
+
+def describe_schema(schema: Any) -> dict[str, Any] | None:
+    """What a module's `schema` (a dict of fields or a Schema class) says of its answers: `schema`, `fields`."""
+    if isinstance(schema, Mapping):
+        return {"schema": "ModelPredictionResponse", "fields": describe(schema)}
+    declared = getattr(schema, "_declared_fields", None)
+    if declared is None:
+        return None
+    return {"schema": getattr(schema, "__name__", type(schema).__name__), "fields": describe(dict(declared))}
 
 
 def kind(field: Any) -> str:
@@ -180,6 +190,7 @@ def _parts(field: Any) -> dict[str, Any]:
         used = field.schema.fields  # in no order before marshmallow 4
         fields = {name: declared for name, declared in field.schema.declared_fields.items() if name in used}
         told |= {"fields": describe(fields), "many": bool(getattr(field, "many", False))}
+        told["schema"] = type(field.schema).__name__
     return told
 
 

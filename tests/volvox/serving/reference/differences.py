@@ -33,6 +33,7 @@ _NAMES_MISMATCH = "What the module's schema refuses in its own answer is named."
 _BYTES = "Bytes that the module returns are sent, also where it was not asked for a content type of its own."
 _HEADER = "The Accept header chooses the content type, with quality values, also where the field has no location."
 _ANY = "`*/*` means the module's first choice, and is not handed to the module literally."
+_LIBRARIES = "The module's own webargs and marshmallow read the values; newer ones read these otherwise."
 _DELETED = "A training that is cancelled, or has failed, can be deleted."
 
 DIFFERENCES: dict[str, tuple[Answer, str]] = {
@@ -108,4 +109,11 @@ DIFFERENCES: dict[str, tuple[Answer, str]] = {
     ),
     "delete-a-training-that-runs": (_job("cancelled", {"do": "long"}), _DELETED),
     "nodoc-ui": (_text(404, "404: Not Found"), "Without documentation its old address is not found."),
+    "query-commas-empty": (_json(200, {"status": "OK", "predictions": {**ECHO, "commas": []}}), _LIBRARIES),
+    "query-datetime-2024-02-29": (
+        _json(200, {"status": "OK", "predictions": {**ECHO, "moment": ["datetime", "2024-02-29T00:00:00"]}}),
+        _LIBRARIES,
+    ),
+    "json-commas-as-a-list": (_json(422, {"commas": ["Not a valid delimited list."]}), _LIBRARIES),
+    "json-commas-as-a-number": (_json(422, {"commas": ["Not a valid delimited list."]}), _LIBRARIES),
 }

@@ -39,8 +39,7 @@ _QUERY: list[tuple[str, str, str]] = [
 ]
 
 VALUES = [
-    Golden(f"query-{what}-{number}", PREDICT, "POST", query=((name, value),))
-    for number, (what, name, value) in enumerate(_QUERY)
+    Golden(f"query-{what}-{value or 'empty'}", PREDICT, "POST", query=((name, value),)) for what, name, value in _QUERY
 ]
 
 
