@@ -25,7 +25,7 @@ from typing import Any
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:[ \t]*chunked")
 _CHUNK = 1 << 18
-_STUCK_SECONDS = 60.0
+_MOST_BROKEN = 100
 
 
 @dataclass
@@ -33,18 +33,17 @@ class Connection:
     """One keep-alive connection and the request that is under way on it."""
 
     port: int
-    number: int
     asked: int = 0
     began: float = 0.0
     left: memoryview = field(default_factory=lambda: memoryview(b""))
     received: bytes = b""
 
-    def open(self) -> int:
-        """Connect; the file descriptor."""
+    def __post_init__(self) -> None:
+        """Connect."""
         self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        return self.socket.fileno()
+        self.descriptor = self.socket.fileno()
 
     def send(self) -> bool:
         """Send what can be sent; whether all is."""
@@ -95,81 +94,95 @@ def _joined(chunks: bytes) -> bytes:
         body, chunks = body + chunks[:length], chunks[length + 2 :]
 
 
+class Client:
+    """The connections of one job, and what came of their requests."""
+
+    def __init__(self, port: int, requests: list[bytes], concurrency: int) -> None:
+        """Connect, and send the first requests."""
+        self.port, self.requests = port, requests
+        self.poll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+        self.turn = self.everything = self.broken = 0
+        self.measured_from = 0.0
+        self.forget()
+        for _ in range(concurrency):
+            self._connect()
+
+    def forget(self) -> None:
+        """Measure from now on; what was asked before counts for nothing."""
+        self.waits: list[float] = []
+        self.statuses: dict[int, int] = {}
+        self.bodies: dict[tuple[int, bytes], int] = {}
+        self.broken = 0
+        self.measured_from = time.perf_counter()
+
+    def wait(self, seconds: float) -> None:
+        """Take the answers that come within so many seconds at most, and ask again."""
+        for descriptor, event in self.poll.poll(seconds):
+            connection = self.connections[descriptor]
+            try:
+                if event & select.EPOLLOUT and connection.send():
+                    self.poll.modify(descriptor, select.EPOLLIN)
+                if event & ~select.EPOLLOUT and (answer := connection.answer()) is not None:
+                    self._count(connection, *answer)
+                    self._ask(connection)
+            except OSError:
+                self._replace(descriptor)
+
+    def _count(self, connection: Connection, status: int, body: bytes) -> None:
+        self.everything += 1
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if status == 200:
+            if connection.began >= self.measured_from:
+                self.waits.append(time.perf_counter() - connection.began)
+            key = (connection.asked, body)
+            self.bodies[key] = self.bodies.get(key, 0) + 1
+
+    def _ask(self, connection: Connection) -> None:
+        self.turn = (self.turn + 1) % len(self.requests)
+        connection.asked, connection.left = self.turn, memoryview(self.requests[self.turn])
+        connection.began = time.perf_counter()
+        if not connection.send():
+            self.poll.modify(connection.descriptor, select.EPOLLIN | select.EPOLLOUT)
+
+    def _connect(self) -> None:
+        connection = Connection(self.port)
+        self.connections[connection.descriptor] = connection
+        self.poll.register(connection.descriptor, select.EPOLLIN)
+        self._ask(connection)
+
+    def _replace(self, descriptor: int) -> None:
+        self.broken += 1
+        if self.broken > _MOST_BROKEN:
+            raise ConnectionError("the server closes its connections")
+        self.poll.unregister(descriptor)
+        self.connections.pop(descriptor).socket.close()
+        self._connect()
+
+
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Do the job; see the head of this file."""
     requests = [base64.b64decode(request) for request in job["requests"]]
-    concurrency, count = int(job["concurrency"]), int(job.get("count") or 0)
-    poll = select.epoll()
-    connections: dict[int, Connection] = {}
-    waits: list[float] = []
-    statuses: dict[int, int] = {}
-    bodies: dict[tuple[int, bytes], int] = {}
-    broken = everything = turn = 0
-
-    def start(connection: Connection, number: int) -> None:
-        connection.asked, connection.left = number, memoryview(requests[number])
-        connection.began = time.perf_counter()
-        whole = connection.send()
-        poll.modify(connection.socket.fileno(), select.EPOLLIN if whole else select.EPOLLIN | select.EPOLLOUT)
-
-    def connect(number: int) -> Connection:
-        connection = Connection(int(job["port"]), number)
-        descriptor = connection.open()
-        connections[descriptor] = connection
-        poll.register(descriptor, select.EPOLLIN)
-        return connection
-
-    for number in range(concurrency):
-        start(connect(number), (turn := turn + 1) % len(requests))
-    began = time.perf_counter()
-    measured_from, used = began + float(job["warm_seconds"]), 0.0
-    warm, ends = True, measured_from + float(job["seconds"])
     gc.disable()
-    now = heard = began
-    while now < ends and not (count and len(waits) >= count):
-        events = poll.poll(min(1.0, max(0.0, ends - now)))
-        now = time.perf_counter()
-        if warm and now >= measured_from:
-            warm, measured_from, used = False, now, time.process_time()
-            waits, statuses, bodies, broken = [], {}, {}, 0
-        if now - heard > _STUCK_SECONDS:
-            break
-        for descriptor, event in events:
-            connection = connections[descriptor]
-            try:
-                if event & select.EPOLLOUT and connection.send():
-                    poll.modify(descriptor, select.EPOLLIN)
-                if not event & ~select.EPOLLOUT or (answer := connection.answer()) is None:
-                    continue
-            except (ConnectionError, OSError):
-                broken += 1
-                poll.unregister(descriptor)
-                connection.socket.close()
-                del connections[descriptor]
-                if broken > 100:
-                    raise
-                start(connect(connection.number), (turn := turn + 1) % len(requests))
-                continue
-            heard = time.perf_counter()
-            everything += 1
-            status, body = answer
-            if status == 200:
-                if connection.began >= measured_from:
-                    waits.append(heard - connection.began)
-                key = (connection.asked, body)
-                bodies[key] = bodies.get(key, 0) + 1
-            statuses[status] = statuses.get(status, 0) + 1
-            start(connection, (turn := turn + 1) % len(requests))
-        now = time.perf_counter()
-    seconds = now - measured_from
+    client = Client(int(job["port"]), requests, int(job["concurrency"]))
+    warm = time.perf_counter() + float(job["warm_seconds"])
+    while (now := time.perf_counter()) < warm:
+        client.wait(warm - now)
+    if job["warm_seconds"]:
+        client.forget()
+    began, used = client.measured_from, time.process_time()
+    count, ends = int(job.get("count") or 0), began + float(job["seconds"])
+    while (now := time.perf_counter()) < ends and not (count and len(client.waits) >= count):
+        client.wait(ends - now)
+    seconds = time.perf_counter() - began
     share = (time.process_time() - used) / seconds
-    for connection in connections.values():
+    for connection in client.connections.values():
         connection.socket.close()
-    waits.sort()
+    client.waits.sort()
     return {
-        "seconds": seconds, "all": everything, "share": share, "broken": broken, "statuses": statuses,
-        "p50": _quantile(waits, 0.5), "p99": _quantile(waits, 0.99), "measured": len(waits),
-        "bodies": [[asked, base64.b64encode(body).decode(), times] for (asked, body), times in bodies.items()],
+        "seconds": seconds, "all": client.everything, "share": share, "broken": client.broken,
+        "statuses": client.statuses, "p50": _quantile(client.waits, 0.5), "p99": _quantile(client.waits, 0.99),
+        "bodies": [[asked, base64.b64encode(body).decode(), times] for (asked, body), times in client.bodies.items()],
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 _VARIABLE = "BENCHMARK_SERVER"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _GUARD = "import sys; from benchmarks.servers import kill; sys.stdin.read(); kill(sys.argv[1])"
-START_SECONDS = 120.0
+START_SECONDS = 180.0
 
 
 class NotStarted(Exception):
@@ -117,7 +117,7 @@ class Machine:
             answers: Whether the server at a port answers as it should.
 
         Raises:
-            NotStarted: If it does not answer within two minutes.
+            NotStarted: If it does not answer within `START_SECONDS`.
         """
         port, mark = free_port(), f"{self.run}-{len(self.servers)}"
         log = self.folder / f"{name}-{len(self.servers)}.log"
@@ -182,7 +182,7 @@ def marked(mark: str) -> list[int]:
 
 
 def _begins(variable: bytes, wanted: bytes) -> bool:
-    """Whether it is the mark of a run, or of one server: run `a` has no part in run `ab`, server 1 none in server 11."""
+    """Whether it is the mark of this run or server: server 1 has no part in server 11."""
     return variable == wanted or variable.startswith(wanted + b"-")
 
 

@@ -37,6 +37,8 @@ QUICK_PEERS = ("deepaas", "fastapi", "litserve")
 UPLOAD_BYTES = 20 << 20
 UPLOADS = 5
 PICTURES = 32
+TRIALS = 3
+TRIAL_SECONDS = 1.0
 
 
 @dataclass
@@ -168,7 +170,7 @@ def _at_its_best(
 
 
 class Best:
-    """The best of the settings of each peer, for each concurrency; remembered for quick runs."""
+    """The best of the settings of each peer, for each concurrency; quick runs take what the last full run found."""
 
     def __init__(self, file: Path, *, remembered: bool) -> None:
         """Read what the last full run found."""
@@ -178,28 +180,39 @@ class Best:
     def of(
         self, bench: Serving, peer: str, weights: Path, pictures: list[bytes], us: Entrant
     ) -> dict[int, dict[str, Any]]:
-        """Concurrency -> setting: the lowest median latency for a lone client, else the most answers a second."""
-        key = f"{peer}: {' '.join(contestants.REQUIREMENTS[peer])}: {json.dumps(contestants.GRID[peer])}"
-        if not (self.remembered and key in self.known):
-            scores: dict[int, list[tuple[float, int]]] = {1: [], 16: [], 64: []}
-            for number, setting in enumerate(contestants.GRID[peer]):
-                try:
-                    contestant = contestants.digits(peer, weights, pictures, setting)
-                    entrant = bench.enter(contestant, bench.server, us.expected)
-                except (NotStarted, ValueError) as error:  # one setting may not work; all of them: missing
-                    print(f"  {peer} {setting}: {str(error)[-1500:]}", flush=True)
-                    continue
-                for concurrency, found in scores.items():
-                    samples = [entrant.measured(concurrency, 1.5, bench.client) for _ in range(2)]
-                    rate, p50 = max(sample.rate for sample in samples), min(sample.p50 for sample in samples)
-                    found.append((rate if concurrency > 1 else 1 / p50, number))
-                print(f"  {peer} {setting}: {[round(found[-1][0]) for found in scores.values()]}", flush=True)
-                entrant.server.end()
-            if not scores[1]:
-                raise Missing(f"{peer} works with none of its settings")
-            self.known[key] = {str(at): contestants.GRID[peer][max(found)[1]] for at, found in scores.items()}
-            self.file.write_text(json.dumps(self.known, indent=1))
-        return {int(at): setting for at, setting in self.known[key].items()}
+        """Concurrency -> setting: the lowest median latency for a lone client, else the most answers a second.
+
+        Raises:
+            Missing: If no setting works.
+        """
+        grid = contestants.GRID[peer]
+        key = f"{peer}: {' '.join(contestants.REQUIREMENTS[peer])}: {json.dumps(grid)}"
+        if self.remembered:
+            usual = {str(at): setting for at, setting in contestants.USUAL[peer].items()}
+            return {int(at): setting for at, setting in self.known.get(key, usual).items()}
+        entrants: dict[str, Entrant] = {}
+        for number, setting in enumerate(grid):
+            try:
+                contestant = contestants.digits(peer, weights, pictures, setting)
+                entrants[str(number)] = bench.enter(contestant, bench.server, us.expected)
+            except (NotStarted, ValueError) as error:  # one setting may not work; all of them: missing
+                print(f"  does not work: {str(error)[-800:]}", flush=True)
+        if not entrants:
+            raise Missing(f"{peer} works with none of its settings")
+        tried = Race()
+        race(entrants, (1, 16, 64), TRIALS, TRIAL_SECONDS, bench.client, tried)
+        bench.close(entrants)
+        best = {}
+        for concurrency in (1, 16, 64):
+            figure = "p50" if concurrency == 1 else "rate"
+            order = sorted(entrants, key=lambda title: tried.median(title, concurrency, figure))
+            best[str(concurrency)] = grid[int(order[0] if concurrency == 1 else order[-1])]
+        for title in entrants:
+            rates = [f"c{at} {tried.median(title, at, 'rate'):.0f}/s" for at in (1, 16, 64)]
+            print(f"  {peer} {grid[int(title)]}: {', '.join(rates)}", flush=True)
+        self.known[key] = best
+        self.file.write_text(json.dumps(self.known, indent=1))
+        return {int(at): setting for at, setting in best.items()}
 
 
 def trained() -> tuple[Path, list[bytes]]:

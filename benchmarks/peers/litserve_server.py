@@ -2,9 +2,9 @@
 
 `PEER_SETTING`: `batch`, `timeout` (seconds a batch waits), `workers`, `api_servers`, `fast_queue`, and `form` (true:
 the picture comes as multipart upload, false: as base64 in JSON).
-"""
 
-from __future__ import annotations
+LitServe reads annotations as they stand, so this file does not make texts of them.
+"""
 
 import base64
 import sys
