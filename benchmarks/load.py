@@ -26,6 +26,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:[ \t]*chunked")
 _CHUNK = 1 << 18
 _MOST_BROKEN = 100
+_DRAIN_SECONDS = 10.0
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Client:
         self.poll = select.epoll()
         self.connections: dict[int, Connection] = {}
         self.turn = self.everything = self.broken = 0
-        self.measured_from = 0.0
+        self.measured_from, self.draining, self.open = 0.0, False, 0
         self.forget()
         for _ in range(concurrency):
             self._connect()
@@ -125,12 +126,23 @@ class Client:
                     self.poll.modify(descriptor, select.EPOLLIN)
                 if event & ~select.EPOLLOUT and (answer := connection.answer()) is not None:
                     self._count(connection, *answer)
-                    self._ask(connection)
+                    if not self.draining:
+                        self._ask(connection)
             except OSError:
                 self._replace(descriptor)
 
+    def drain(self, seconds: float) -> None:
+        """Wait for what is still under way, so that the server has nothing left to do; it counts for the CPU only."""
+        self.draining, self.open = True, len(self.connections)
+        ends = time.perf_counter() + seconds
+        while self.open > 0 and (now := time.perf_counter()) < ends:
+            self.wait(ends - now)
+
     def _count(self, connection: Connection, status: int, body: bytes) -> None:
         self.everything += 1
+        if self.draining:
+            self.open -= 1
+            return
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if status == 200:
             if connection.began >= self.measured_from:
@@ -152,6 +164,10 @@ class Client:
         self._ask(connection)
 
     def _replace(self, descriptor: int) -> None:
+        if self.draining:
+            self.open -= 1
+            self.poll.unregister(descriptor)
+            return
         self.broken += 1
         if self.broken > _MOST_BROKEN:
             raise ConnectionError("the server closes its connections")
@@ -176,6 +192,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         client.wait(ends - now)
     seconds = time.perf_counter() - began
     share = (time.process_time() - used) / seconds
+    client.drain(_DRAIN_SECONDS)
     for connection in client.connections.values():
         connection.socket.close()
     client.waits.sort()

@@ -28,7 +28,7 @@ class Verdict:
     @property
     def reached(self) -> bool | None:
         """Whether the figure keeps its limit."""
-        if self.figure is None:
+        if self.figure is None or self.least is self.most:  # both None: no limit
             return None
         if self.least is not None:
             return self.figure >= self.least

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import signal
 import statistics
 import subprocess
 import sys
@@ -48,13 +47,13 @@ class Entrant:
 
     def measured(self, concurrency: int, seconds: float, client: set[int], count: int = 0) -> Sample:
         """Wake it, warm it, measure it, put it to sleep."""
-        self.server.signal(signal.SIGCONT)
+        self.server.wake()
         try:
             began = self.server.cpu_seconds()
             told = load(self.contestant.requests, self.server.port, concurrency, seconds, client, count)
             used = self.server.cpu_seconds() - began
         finally:
-            self.server.signal(signal.SIGSTOP)
+            self.server.sleep()
         right = wrong = 0
         for asked, body, times in told["bodies"]:
             if self._right(asked, base64.b64decode(body)):
@@ -91,6 +90,15 @@ class Race:
         )
         ratios = [_over(getattr(mine, figure), getattr(theirs, figure)) for mine, theirs in pairs]
         return statistics.median(ratios) if ratios else math.nan
+
+    def silent(self) -> list[str]:
+        """Those that once gave no right answer in their turn: something is wrong with them, or with how they run."""
+        return sorted({title for (title, _), found in self.samples.items() if not all(one.rate for one in found)})
+
+    def without(self, title: str) -> None:
+        """Forget a contestant."""
+        for key in [key for key in self.samples if key[0] == title]:
+            del self.samples[key]
 
     def as_json(self) -> dict[str, dict[str, float]]:
         """Medians, for a machine."""
@@ -168,7 +176,7 @@ def enter(
     for one, wanted in zip(said, expected or said, strict=True):
         if one is None or not same(one, wanted):
             raise ValueError(f"{contestant.name} says {one!r}, not {wanted!r}")
-    server.signal(signal.SIGSTOP)
+    server.sleep()
     return Entrant(contestant, server, expected or said)
 
 

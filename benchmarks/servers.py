@@ -22,6 +22,7 @@ _VARIABLE = "BENCHMARK_SERVER"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _GUARD = "import sys; from benchmarks.servers import kill; sys.stdin.read(); kill(sys.argv[1])"
 START_SECONDS = 180.0
+_SIGN_OF_LIFE_SECONDS = 0.05
 
 
 class NotStarted(Exception):
@@ -75,15 +76,20 @@ class Server:
                 found.append(Memory(sizes["Rss"], sizes["Pss"]))
         return found
 
-    def signal(self, number: int) -> None:
-        """Send a signal to all its processes."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    def sleep(self) -> None:
+        """Stop all its processes: parents first, so that none waits for a child's sign of life and then replaces it."""
+        for pid in sorted(self.pids()):
+            _send(pid, signal.SIGSTOP)
+            time.sleep(_SIGN_OF_LIFE_SECONDS)
+
+    def wake(self) -> None:
+        """Let them go on: children first."""
+        for pid in sorted(self.pids(), reverse=True):
+            _send(pid, signal.SIGCONT)
 
     def end(self) -> None:
         """End it, and wait until it is gone."""
-        self.signal(signal.SIGCONT)
+        self.wake()
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(8)
@@ -191,11 +197,15 @@ def kill(mark: str) -> None:
     for _ in range(50):
         pids = marked(mark)
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
         if not pids:
             return
         time.sleep(0.02)
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def free_port() -> int:
