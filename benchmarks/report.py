@@ -110,7 +110,7 @@ def show(
         console.print(_race(titles[key], found))
     console.print(_memory(memory))
     for peer, chosen in settings.items():
-        console.print(f"best settings of {peer}: {', '.join(f'c{at} {setting}' for at, setting in chosen.items())}")
+        console.print(f"settings of {peer}: {', '.join(f'c{at} {setting}' for at, setting in chosen.items())}")
     for peer, reason in missing.items():
         console.print(f"[red]missing: {peer}[/]: {reason.splitlines()[0]}")
     table = Table("limit", title="Limits (ratios: medians of the rounds' ratios)", title_justify="left")

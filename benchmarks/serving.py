@@ -192,6 +192,8 @@ class Best:
         key = f"{peer}: {' '.join(contestants.REQUIREMENTS[peer])}: {json.dumps(grid)}"
         if self.remembered:
             usual = {str(at): setting for at, setting in contestants.USUAL[peer].items()}
+            whose = "the last full run's best" if key in self.known else "the usual ones, not tried here"
+            print(f"settings of {peer}: {whose}", flush=True)
             return {int(at): setting for at, setting in self.known.get(key, usual).items()}
         entrants: dict[str, Entrant] = {}
         for number, setting in enumerate(grid):
