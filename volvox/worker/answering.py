@@ -45,7 +45,9 @@ def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         for place in _LOCATIONS.get(location, ("query", "form", "json")):
             if place == "json":
                 if isinstance(body, dict) and name in body:
-                    found[name] = body[name]
+                    value = body[name]
+                    single = describing.kind(field) == "array" and value is not None and not isinstance(value, list)
+                    found[name] = [value] if single else value
                     break
                 continue
             values: list[Any] = list((request.get(place) or {}).get(name, ()))
@@ -150,7 +152,7 @@ class Answering:
         accept = keywords.get("accept") if self._offered else None
         plain = accept in (None, "application/json", "*/*")
         if isinstance(result, (bytes, bytearray, memoryview)) or hasattr(result, "read") or inspect.isgenerator(result):
-            return {"content_type": str(accept or "application/octet-stream")}, _bytes(result)
+            return {"content_type": "application/octet-stream" if plain else str(accept)}, _bytes(result)
         if not plain and isinstance(result, str):
             return {"content_type": str(accept)}, result.encode()
         if self.schema is None:
@@ -171,8 +173,9 @@ class Answering:
             return _told("refused", told, messages=getattr(error, "messages", None) or [str(error)])
         status = getattr(error, "status", None)
         if "HTTPException" in kinds and isinstance(status, int):
-            message = getattr(error, "text", None) or getattr(error, "reason", None) or str(error)
-            return _told("http", str(message), status=status)
+            text = getattr(error, "text", None)  # aiohttp's are whole bodies, `400: Bad Request` if nothing was given
+            reason = getattr(error, "reason", None) or str(error)
+            return _told("http", str(text) if text else f"{status}: {reason}", status=status)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         print(trace, file=sys.stderr, flush=True)
         return _told("failed", told, trace=trace)

@@ -79,7 +79,7 @@ def test_a_validation_error_raised_by_predict_is_a_refusal(answering: Answering)
 
 def test_an_http_error_raised_by_predict_keeps_its_status(answering: Answering) -> None:
     error = _ask_kind(answering, "teapot")[0]["error"]
-    assert (error["kind"], error["status"], error["message"]) == ("http", 418, "a teapot")
+    assert (error["kind"], error["status"], error["message"]) == ("http", 418, "418: a teapot")
 
 
 def test_a_result_that_is_not_json_is_a_failure_with_its_trace(answering: Answering) -> None:
