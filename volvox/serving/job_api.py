@@ -120,8 +120,8 @@ async def _output_file(request: Request) -> Response:
     jobs, job = _jobs(request), await _asked(request)
     root = (jobs.files.of(job.uuid) / "output").resolve()
     name = request.path_params["path"]
-    path = (root / name).resolve()
-    if "\0" in name or not path.is_relative_to(root) or not path.is_file():
+    path = root if "\0" in name else (root / name).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
         return Response(f"404: job {job.uuid} has no file {name!r}; /v2/jobs/{job.uuid}/output/ lists them", 404,
                         media_type="text/plain")  # fmt: skip
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)

@@ -277,7 +277,7 @@ class Jobs:
             except NotFound as error:
                 for job in await self.ask(Store.waiting, "predict", name):
                     if job.uuid not in self._running:
-                        await self.fail(job, str(error), status=404)
+                        await self.fail(job, str(error))
                 continue
             if model.state != "ready":
                 waits = True
