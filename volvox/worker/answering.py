@@ -17,7 +17,7 @@ import sys
 import traceback
 from typing import Any, Dict, Iterator, Tuple, Union
 
-from volvox.worker import accepting, describing, loading
+from volvox.worker import accepting, describing, loading, older_fields
 from volvox.worker.__main__ import as_json, describe
 
 Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
@@ -35,8 +35,8 @@ def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     body = request.get("json")
     found: dict[str, Any] = {}
     for keyword, field in fields.items():
-        name = getattr(field, "data_key", None) or getattr(field, "load_from", None) or keyword
-        location = (getattr(field, "metadata", None) or {}).get("location", "")
+        name = older_fields.wire_name(keyword, field)
+        location = _location(field)
         if location in ("headers", "header"):
             headers = {key.lower(): value for key, value in (request.get("headers") or {}).items()}
             if name.lower() in headers:
@@ -68,10 +68,12 @@ class Answering:
         self.name = name
         self.module = loading.load(name)
         self.description = describe(self.module)
-        self.fields = loading.fields(self.module, "get_predict_args")
+        self.fields = accepting.prepared(loading.fields(self.module, "get_predict_args"))
         self.arguments = describing.Arguments(self.fields)
         self.schema = _schema(getattr(self.module, "schema", None))
-        self._accepts = _accepts(self.fields)
+        self._offered = accepting.offered(self.fields)
+        self._accept_name = older_fields.wire_name("accept", self.fields["accept"]) if self._offered else ""
+        self._accept_is_header = _location(self.fields.get("accept")) in ("headers", "header")
         warm = getattr(self.module, "warm", None)
         if warm is not None:
             with contextlib.suppress(NotImplementedError):
@@ -119,29 +121,20 @@ class Answering:
 
     def _keywords(self, request: dict[str, Any]) -> dict[str, Any]:
         raw = gather(self.fields, request)
-        if self._accepts:
-            self._negotiate(raw, request)
+        if self._offered:
+            self._negotiate(raw, (request.get("headers") or {}).get("accept"))
         return self.arguments.validated(raw)
 
-    def _negotiate(self, raw: dict[str, Any], request: dict[str, Any]) -> None:
+    def _negotiate(self, raw: dict[str, Any], header: str | None) -> None:
         """The `accept` argument: what the client names comes first, then the Accept header, then the default."""
-        name, choices, default, strict = self._accepts
-        header = (request.get("headers") or {}).get("accept")
-        said = raw.get(name)
-        if said == "*/*":
-            raw[name] = default
-        elif header and (said is None or said == header):
-            chosen = accepting.negotiated(header, choices)
-            if chosen is not None:
-                kinds = header.lower()
-                named = chosen.lower() in kinds or chosen.split("/")[0].lower() + "/*" in kinds
-                raw[name] = chosen if named else default
-            elif not strict:  # a client that never heard of the module's types, as every browser
-                raw.pop(name, None)
-        if raw.get(name) is None:
-            raw.pop(name, None)
-            if default is not None:
-                raw[name] = default
+        name = self._accept_name
+        if self._accept_is_header:
+            if header is not None and (chosen := accepting.chosen(header, self._offered)):
+                raw[name] = chosen
+        elif name not in raw and header is not None and (chosen := accepting.chosen(header, self._offered)):
+            raw[name] = chosen
+        if raw.get(name) == accepting.ANY:
+            raw[name] = self._offered[0]
 
     def _predict(self, keywords: dict[str, Any]) -> Answer:
         predict = getattr(self.module, "predict", None)
@@ -154,7 +147,7 @@ class Answering:
         return self._result(result, keywords)
 
     def _result(self, result: Any, keywords: dict[str, Any]) -> Answer:
-        accept = keywords.get("accept") if self._accepts else None
+        accept = keywords.get("accept") if self._offered else None
         plain = accept in (None, "application/json", "*/*")
         if isinstance(result, (bytes, bytearray, memoryview)) or hasattr(result, "read") or inspect.isgenerator(result):
             return {"content_type": str(accept or "application/octet-stream")}, _bytes(result)
@@ -214,25 +207,17 @@ def _read(stream: Any, first: Any) -> Iterator[bytes]:
             first = stream.read(_CHUNK)
 
 
-def _accepts(fields: dict[str, Any]) -> Any:
-    """(wire name, offered types, default, whether it is bound to the header) of the argument `accept`, if any."""
-    field = fields.get("accept")
-    if field is None:
-        return None
-    told = describing.describe({"accept": field})[0]
-    choices = [kind for kind in told.get("choices") or () if isinstance(kind, str)]
-    if not choices:
-        return None
-    default = accepting.default(field, choices)
-    return told["name"], choices, default, told.get("location") in ("headers", "header")
+def _location(field: Any) -> str:
+    """Where a field's value must come from; empty where it may come from anywhere."""
+    metadata = getattr(field, "metadata", None) or {}
+    inner = metadata.get("metadata")  # where marshmallow does not know `metadata={...}`
+    return str(metadata.get("location") or (inner.get("location") if isinstance(inner, dict) else "") or "")
 
 
 def _schema(given: Any) -> Any:
     """The module's `schema`, a marshmallow class or a dict of fields, ready to validate; None where it has none."""
     if isinstance(given, dict):
-        from marshmallow import Schema
-
-        return Schema.from_dict(given)()
+        return older_fields.schema_class(given)()
     if given is None:
         return None
     if hasattr(given, "validate"):
