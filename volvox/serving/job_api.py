@@ -93,7 +93,10 @@ async def _result(request: Request) -> Response:
         raise NotFinished(f"job {job.uuid} is {job.state} and has no result yet; its page is /v2/jobs/{job.uuid}")
     # A failed one is answered as whoever had waited would have been; but that is no reason to ask this server again.
     status = 500 if job.status in (502, 503, 504) else job.status
-    return FileResponse(jobs.files.result(job.uuid, job.content_type), status, media_type=job.content_type)
+    kept = jobs.files.result(job.uuid, job.content_type)
+    if job.state == "FAILED" and not (job.content_type and kept.is_file()):
+        return Response(f"{status}: {job.reason}", status, media_type="text/plain")
+    return FileResponse(kept, status, {"Content-Type": job.content_type})
 
 
 async def _log(request: Request) -> Response:

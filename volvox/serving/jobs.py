@@ -32,6 +32,7 @@ _LOOK_SECONDS = 0.5  # how often to look whether a model that jobs wait for has 
 _SWEEP_SECONDS = 600.0
 _RETRY_SECONDS = 10
 _ENDED = "the server ended while it ran"
+_JSON = "application/json"
 _T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
@@ -217,6 +218,8 @@ class Jobs:
 
     async def finish(self, job: Job, status: int, content_type: str, body: bytes) -> None:
         """A job has its answer."""
+        if not (content_type.isascii() and content_type.isprintable()):  # a module may name any; it becomes a header
+            content_type = "application/octet-stream"
         await asyncio.to_thread(self.files.write_result, job.uuid, content_type, body)
         await self.ask(Store.move, job.uuid, "SUCCEEDED", of=("RUNNING",), status=status, content_type=content_type)
         await asyncio.to_thread(self.files.tidy, job.uuid)
@@ -229,15 +232,26 @@ class Jobs:
         status: int = 500,
         trace: str = "",
         message: str = "",
-        body: Any = None,
+        body: bytes | None = None,
         **more: Any,
     ) -> None:
-        """A job has failed; its answer is what a client that had waited would have got."""
-        kind = "text/plain; charset=utf-8" if body is None else "application/json"
-        told = f"{status}: {reason}".encode() if body is None else body
-        await asyncio.to_thread(self.files.write_result, job.uuid, kind, told)
-        if trace:
-            await asyncio.to_thread(self.files.add_to_log, job.uuid, trace)
+        """A job has failed; its answer is what a client that had waited would have got.
+
+        Args:
+            job: One that has not finished.
+            reason: Why, one sentence.
+            status: HTTP status of the answer.
+            trace: The module's own; goes into the log.
+            message: What the module's exception says (default: `reason`).
+            body: The answer as JSON, where it is not the reason.
+            **more: Columns of `Job`.
+        """
+        with contextlib.suppress(OSError):  # a full disk is most likely why it failed
+            if body is not None:
+                await asyncio.to_thread(self.files.write_result, job.uuid, _JSON, body)
+            if trace:
+                await asyncio.to_thread(self.files.add_to_log, job.uuid, trace)
+        kind = "" if body is None else _JSON
         columns = {"message": message or reason, "status": status, "content_type": kind, **more}
         await self.ask(Store.move, job.uuid, "FAILED", of=OPEN, reason=reason, **columns)
         await asyncio.to_thread(self.files.tidy, job.uuid)

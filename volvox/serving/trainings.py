@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from volvox.errors import NotFound, Unavailable
 from volvox.modules.calling import ArgumentsRefused, call_module
-from volvox.serving import outcome
+from volvox.serving import job_files, outcome
 from volvox.serving.job_store import FINISHED, Job, Store
 from volvox.serving.jobs import Jobs
 from volvox.serving.reading import received, until_gone
@@ -81,7 +81,7 @@ async def _begin(request: Request, jobs: Jobs, model: ServedModel) -> Response:
         except TimeoutError as error:
             late = f"module {model.deployed.module!r} did not say within {services.limits.start_seconds:g} s"
             raise Unavailable(f"{late} whether it takes these arguments") from error
-        job = await jobs.add("train", model, asked, json.dumps(arguments), weights=True)
+        job = await jobs.add("train", model, asked, json.dumps(job_files.finite(arguments)), weights=True)
     return JSONResponse(told(job, None))
 
 
@@ -112,7 +112,8 @@ async def _shown(jobs: Jobs, job: Job) -> dict[str, Any]:
 
 
 async def _with_slash(request: Request) -> Response:
-    return RedirectResponse(request.url.path + "/" + (f"?{request.url.query}" if request.url.query else ""), 308)
+    place = request.url.path + "/" + (f"?{request.url.query}" if request.url.query else "")
+    return _plain(outcome.text(308, "Permanent Redirect", {"Location": place}))
 
 
 def _checks(request: Request) -> asyncio.Semaphore:
