@@ -23,15 +23,41 @@ _GRACE_SECONDS = 3.0
 PLACES = ("data", "output", "checkpoints", "weights")
 
 
+class ArgumentsRefused(InvalidInput):
+    """The module's own validation refuses the arguments.
+
+    Attributes:
+        messages: What it says: `{argument: [message, ...]}`.
+    """
+
+    def __init__(self, message: str, messages: Any) -> None:
+        super().__init__(message)
+        self.messages = messages
+
+
+class FunctionFailed(ModuleFailed):
+    """A function of the module raised an exception.
+
+    Attributes:
+        said: What the exception itself says.
+    """
+
+    def __init__(self, message: str, trace: str, said: str) -> None:
+        super().__init__(message, trace)
+        self.said = said
+
+
 async def call_module(
     module: str,
     function: str,
     arguments: dict[str, Any] | None = None,
     *,
+    request: dict[str, Any] | None = None,
     places: dict[str, Path] | None = None,
     environment: dict[str, str] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     log: Path | None = None,
+    nice: int = 0,
 ) -> Any:
     """Call `function` of `module` in a process of its own and return its result.
 
@@ -39,28 +65,33 @@ async def call_module(
         module: Entry-point name of the module.
         function: One of the module's functions, or `describe`.
         arguments: Raw values by wire name; the module's own fields turn them into keywords.
+        request: In place of `arguments`: a request as `volvox.worker.answering` takes it, files by path.
         places: `data`, `output`, `checkpoints`, `weights`: passed where the function names them, and always in the
             environment as `VOLVOX_DATA` and so on.
         environment: More variables for the child.
         on_progress: Gets each line of `progress.jsonl` in the `output` place while the call runs.
         log: File that gets what the module prints.
+        nice: How much the process gives way to others, 0 to 19.
 
     Raises:
-        InvalidInput: If the module refuses the arguments.
+        ArgumentsRefused: If the module refuses the arguments.
         NotFound: If it has no such function.
-        ModuleFailed: If it raises, or its process dies.
+        FunctionFailed: If it raises.
+        ModuleFailed: If its process dies.
         VolvoxError: If it fails because the disk of one of the places is full.
         Unavailable: If the kernel killed it, which is nearly always a lack of memory.
     """
     places = places or {}
     with tempfile.TemporaryDirectory(prefix="volvox-call-") as folder:
-        result, request = Path(folder, "result.json"), Path(folder, "request.json")
-        request.write_text(
+        result, asked = Path(folder, "result.json"), Path(folder, "request.json")
+        asked.write_text(
             json.dumps(
                 {
                     "module": module,
                     "function": function,
                     "arguments": arguments or {},
+                    "request": request,
+                    "nice": nice,
                     "places": {name: str(path) for name, path in places.items()},
                     "result": str(result),
                     "parent": os.getpid(),
@@ -76,7 +107,7 @@ async def call_module(
         }
         with log.open("ab") as stream:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "volvox.worker", str(request),
+                sys.executable, "-m", "volvox.worker", str(asked),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream,
                 env=child_environment, start_new_session=True,
             )  # fmt: skip
@@ -119,10 +150,11 @@ def _outcome(module: str, function: str, result: Path, code: int, log: Path) -> 
         return said["result"]
     error = said["error"]
     if error["kind"] == "refused":
-        raise InvalidInput(f"module {module!r} refuses its arguments: {_messages(error)}")
+        raise ArgumentsRefused(f"module {module!r} refuses its arguments: {_messages(error)}", error.get("messages"))
     if error["kind"] == "missing":
         raise NotFound(f"module {module!r}: {error['message']}")
-    raise ModuleFailed(f"{function}() of module {module!r} failed: {error['message']}", trace=error.get("trace") or "")
+    message = f"{function}() of module {module!r} failed: {error['message']}"
+    raise FunctionFailed(message, error.get("trace") or "", error.get("said") or error["message"])
 
 
 def _messages(error: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from volvox.serving import openapi, outcome
+from volvox.serving import job_api, openapi, outcome
 from volvox.serving.asking import Answer
 from volvox.serving.reading import received, until_gone
 from volvox.serving.served import ServedModel
@@ -89,6 +89,8 @@ async def _model(request: Request) -> Response:
 
 
 async def _predict(request: Request) -> Response:
+    if job_api.is_job(request):
+        return await job_api.predict_later(request)
     services, name = _services(request), request.path_params["name"]
     forwarded = services.get(name).forwarded
     async with received(request, services.uploads, services.limits, forwarded) as asked, until_gone(request):

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
-from volvox.serving import admin, api, outcome, pages
+from volvox.serving import admin, api, job_api, outcome, pages, trainings
+from volvox.serving.jobs import Jobs
 from volvox.serving.limits import Limits
 from volvox.serving.refusals import Malformed
 from volvox.serving.services import Services
@@ -41,22 +42,25 @@ def create_app(home: Path, limits: Limits | None = None, services: Services | No
     """
     limits = limits or Limits()
     services = services or Services(home / "serving", limits)
+    jobs = Jobs(services)
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         services.open()
         try:
+            await jobs.open()
             yield
         finally:
+            await jobs.close()
             await services.close()
 
     app = Starlette(
-        routes=[*api.routes(), *admin.routes(), *pages.routes()],
+        routes=[*api.routes(), *job_api.routes(), *trainings.routes(), *admin.routes(), *pages.routes()],
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
     app.router.redirect_slashes = False  # it answers 307, DEEPaaS 308
-    app.state.home, app.state.services = home, services
+    app.state.home, app.state.services, app.state.jobs = home, services, jobs
     app.add_middleware(_Headers)
     return app
 

@@ -45,7 +45,10 @@ class Ask:
         request: One of `volvox.worker.answering`.
         number: Its number with the worker that has it; 0 while it waits.
         alone: Whether it must not be answered together with others: the process that did so died.
+        patient: Whether it goes after every other, has no deadline and takes no place in the queue: that of a job.
     """
+
+    patient = False
 
     __slots__ = ("alone", "arrived", "number", "request", "worker")
 

@@ -20,6 +20,13 @@ class Limits:
         batch: How many requests a module with `predict_batch` answers at once.
         batch_delay_seconds: How long a free worker waits for more requests to answer together; a request that comes
             alone, as requests usually do there, never waits.
+        training_slots: How many trainings run at once; the others wait in the order they came.
+        job_seconds: How long the prediction of a job may take, from the moment a worker has it; a training may take
+            as long as it does.
+        jobs_waiting: How many jobs may wait; one more is answered 429.
+        jobs_kept: How many finished jobs are kept, the newest.
+        jobs_days: And for how many days.
+        job_deaths: A job during which the server was killed so many times is not tried again.
     """
 
     upload_bytes: int = 256 << 20
@@ -31,3 +38,9 @@ class Limits:
     workers: int = 1
     batch: int = 32
     batch_delay_seconds: float = 0.0
+    training_slots: int = 1
+    job_seconds: float = 3600.0
+    jobs_waiting: int = 1000
+    jobs_kept: int = 1000
+    jobs_days: float = 30.0
+    job_deaths: int = 3

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import volvox
+from volvox.serving import job_openapi
 from volvox.serving.served import ServedModel
 
 _FORMATS = {"datetime": "date-time", "date": "date", "url": "uri", "email": "email", "uuid": "uuid"}
@@ -33,6 +34,8 @@ def document(models: Iterable[ServedModel], server: str) -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/v2/models/": {"get": {"summary": "The served models", "tags": ["models"], "responses": _ok("The models.")}}
     }
+    models = list(models)
+    paths |= job_openapi.paths(models, _asked)
     for model in models:
         name = model.deployed.name
         responses = _ok("The model.")
@@ -61,15 +64,24 @@ def curl(model: ServedModel, server: str, file: str = "image.png") -> str:
 
 
 def _predict(model: ServedModel) -> dict[str, Any]:
-    described = model.description.get("predict", [])
+    later = {"202": {"description": "With `?mode=async`: the job, and its address in Location."}}
+    responses = _ok("The module's answer.") | later
+    return {
+        "summary": f"Ask {model.deployed.name}",
+        "operationId": f"predict_{model.deployed.name}",
+        "tags": [model.deployed.name],
+        "responses": responses | {status: {"description": told} for status, told in _ERRORS.items()},
+        **_asked(model.description.get("predict", [])),
+    }
+
+
+def _asked(described: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where the arguments of a function go."""
     files = [argument for argument in described if argument["type"] == "file"]
     values = [argument for argument in described if argument["type"] != "file"]
     in_headers = [argument for argument in values if argument.get("location") in ("headers", "header")]
     values = [argument for argument in values if argument not in in_headers]
     operation: dict[str, Any] = {
-        "summary": f"Ask {model.deployed.name}",
-        "operationId": f"predict_{model.deployed.name}",
-        "tags": [model.deployed.name],
         # A value may come in the query or in the body, so that neither place can call it required.
         "parameters": [
             {"name": argument["name"], "in": "query", "description": argument["help"], "schema": _schema(argument)}
@@ -79,7 +91,6 @@ def _predict(model: ServedModel) -> dict[str, Any]:
             {"name": argument["name"], "in": "header", "description": argument["help"], "schema": _schema(argument)}
             for argument in in_headers
         ],
-        "responses": _ok("The module's answer.") | {status: {"description": told} for status, told in _ERRORS.items()},
     }
     if described:
         form = {"multipart/form-data": {"schema": _object([*files, *values])}}

@@ -46,6 +46,7 @@ class Pool:
     Attributes:
         workers: Those that are ready.
         waiting: The requests that no worker has yet.
+        patient: Those of jobs, which go to a worker that has nothing else, when nothing else waits.
         idle: Set while no request is open.
         why: Why no worker is ready, one sentence; empty while one is, or is on its way.
     """
@@ -54,6 +55,7 @@ class Pool:
         """`on_stuck` is called with a worker that does not leave what nobody waits for."""
         self.workers: list[Worker] = []
         self.waiting: deque[Ask] = deque()
+        self.patient: deque[Ask] = deque()
         self.idle = asyncio.Event()
         self.idle.set()
         self.why = ""
@@ -87,6 +89,12 @@ class Pool:
         """
         if self.why:
             raise Unavailable(f"model {self._name!r} cannot answer: {self.why}")
+        if ask.patient:
+            self._open[ask] = None
+            self.idle.clear()
+            self.patient.append(ask)
+            self._soon()
+            return
         if len(self.waiting) >= self._limits.queue:
             self._flush()
             if len(self.waiting) >= self._limits.queue:
@@ -107,7 +115,7 @@ class Pool:
             return
         self._close(ask)
         if ask.worker is None:
-            self.waiting.remove(ask)
+            (self.patient if ask.patient else self.waiting).remove(ask)
             return
         worker: Worker = ask.worker
         nobody = _Nobody({})
@@ -123,6 +131,7 @@ class Pool:
             self._close(ask)
             ask.failed(Unavailable(f"model {self._name!r} cannot answer: {why}"))
         self.waiting.clear()
+        self.patient.clear()
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -147,7 +156,7 @@ class Pool:
         worker.open.clear()
         for ask in reversed(again):
             ask.worker, ask.number = None, 0
-            self.waiting.appendleft(ask)
+            (self.patient if ask.patient else self.waiting).appendleft(ask)
         for ask in begun:
             self._close(ask)
             ask.failed(Unavailable(f"model {self._name!r} did not answer: {how}; it is being replaced"))
@@ -176,9 +185,13 @@ class Pool:
             asks = [self.waiting.popleft() for _ in range(min(room, share))]
             self.observe_batch(len(asks))
             worker.send(asks)
+        for worker in [worker for worker in self.workers if not worker.open][: len(self.patient)]:
+            worker.send([self.patient.popleft()])
 
     def _room(self, worker: Worker) -> int:
         at_work = len(worker.open)
+        if at_work and next(iter(worker.open.values())).patient:
+            return 0  # a job may take long: what waits here can go to another worker
         if self._seconds > _QUICK_SECONDS:
             return 0 if at_work else (self._limits.batch if worker.batches else 1)
         ahead = 2 * self._limits.batch if worker.batches else int(_AHEAD_SECONDS / max(self._seconds, 1e-4))
@@ -202,9 +215,10 @@ class Pool:
         began = max(ask.arrived, self._last.get(worker, 0.0))
         self._last[worker] = now
         if ask in self._open:
-            self._seconds += 0.1 * (now - began - self._seconds)
+            if not ask.patient:  # how long a job takes says nothing of the next request
+                self._seconds += 0.1 * (now - began - self._seconds)
             self._close(ask)
-        if self.waiting:
+        if self.waiting or self.patient:
             self._soon()
 
     def _close(self, ask: Ask) -> None:
@@ -217,6 +231,8 @@ class Pool:
         self._deadline = None
         now, limit = self._loop.time(), self._limits.deadline_seconds
         for ask in [*self._open]:
+            if ask.patient:
+                continue
             if ask.arrived + limit > now:
                 self._deadline = self._loop.call_at(ask.arrived + limit, self._expire)
                 return

@@ -95,6 +95,10 @@ class _QuickProtocol(HttpToolsProtocol):
             self.exchange.lost()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        self.services.ending = True
+        super().shutdown()
+
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.exchange is not None and self.exchange.worker is not None:

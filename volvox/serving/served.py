@@ -147,6 +147,11 @@ class ServedModel:
         await asyncio.gather(*(worker.end() for worker in workers))
 
     @property
+    def weights(self) -> Path | None:
+        """What its workers find as VOLVOX_WEIGHTS."""
+        return self._weights
+
+    @property
     def worker_pids(self) -> list[int]:
         """The processes that answer."""
         return [worker.pid for worker in self.pool.workers]

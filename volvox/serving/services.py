@@ -1,7 +1,8 @@
 """Which models a server answers for: deployed, swapped without a failed request, remembered across restarts.
 
 In the server's folder lie `services.json` (what is served, written aside and renamed), `<name>/<model version>/` (a
-version's own folder: `weights/`, `samples/`, `log`) and `.uploads/` (files of requests that are being answered).
+version's own folder: `weights/`, `samples/`, `log`), `.uploads/` (files of requests that are being answered) and
+`jobs/` (see `volvox.serving.jobs`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from volvox.serving.limits import Limits
 from volvox.serving.served import Deployed, ServedModel
 
 _MEMORY = "services.json"
+JOBS = "jobs"
 _CLOSE_SECONDS = 5.0
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 _DEPLOYED = TypeAdapter(list[Deployed])
@@ -55,6 +57,7 @@ class Services:
         self.folder = folder
         self.limits = limits
         self.uploads = folder / ".uploads"
+        self.ending = False  # the server is about to end: what would go on for ever shall not
         self.trouble = ""  # why what was served before is not, if it cannot even be read
         self._served: dict[str, ServedModel] = {}
         self._deploying: dict[str, asyncio.Lock] = {}
@@ -144,7 +147,7 @@ class Services:
             ModuleFailed: If its worker does not start, or does not pass the smoke test; the present version goes on.
             InvalidInput: If a file that was named is not there, or the name is not to be had.
         """
-        if asked.name == _MEMORY:
+        if asked.name in (_MEMORY, JOBS):
             raise InvalidInput(f"a model cannot be served as {asked.name!r}; give it another name")
         async with self._deploying.setdefault(asked.name, asyncio.Lock()):
             present = self._served.get(asked.name)
@@ -230,7 +233,7 @@ class Services:
         for temporary in self.folder.glob(".services-*"):
             temporary.unlink(missing_ok=True)
         for folder in self.folder.glob("*/*"):
-            if folder not in kept and folder.is_dir():
+            if folder not in kept and folder.parent.name != JOBS and folder.is_dir():
                 _remove(folder)
 
 

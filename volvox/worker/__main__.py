@@ -1,10 +1,13 @@
 """Call one function of a module in this process: `python -m volvox.worker REQUEST`.
 
 REQUEST is a JSON file: `{"module", "function", "arguments", "places", "result"}`. `arguments` are raw values that the
-module's own fields turn into keywords; `places` are paths, passed where the signature or the schema names them. Besides
-the module's own functions there are `describe`, `validate:FUNCTION` (the keywords it would get, or a refusal; nothing
-is run) and `score` (see `volvox.worker.scoring`). The answer is written to the file `result` (by a rename) as
-`{"result": ...}` or `{"error": {"kind": "refused" | "missing" | "failed", "message", "messages", "trace"}}`.
+module's own fields turn into keywords; `places` are paths, passed where the signature or the schema names them. In
+place of `arguments` there may be a `request` as `volvox.worker.answering` takes it: then a place is passed only where
+the signature names it and the schema does not, which is the client's. Besides the module's own functions there are
+`describe`, `validate:FUNCTION` (the keywords it would get, or a refusal; nothing is run) and `score` (see
+`volvox.worker.scoring`). `nice` lowers the priority of the process. The answer is written to the file `result` (by a
+rename) as `{"result": ...}` or `{"error": {"kind": "refused" | "missing" | "failed", "message", "messages", "said",
+"trace"}}`; `said` is what the exception itself says, without its type.
 """
 
 from __future__ import annotations
@@ -30,20 +33,40 @@ def call(request: dict[str, Any]) -> Any:
         return describe(module)
     raw = request.get("arguments") or {}
     if name.startswith("validate:"):
-        name = name.removeprefix("validate:")
+        name = name[len("validate:") :]
         loading.function(module, name)
-        return json.loads(json.dumps(_keywords(module, name, raw), default=str))
+        return json.loads(json.dumps(_told(_arguments(module, name, request)), default=str))
     if name == "score":
         from volvox.worker import scoring
 
         return scoring.score(module, raw)
     called = loading.function(module, name)
-    keywords = _keywords(module, name, raw)
-    fields = loading.fields(module, _FIELDS.get(name, ""))
+    keywords = _arguments(module, name, request)
+    fields, over_http = loading.fields(module, _FIELDS.get(name, "")), request.get("request") is not None
     for place, path in (request.get("places") or {}).items():
-        if path and (place in fields or loading.accepts(called, place)):
+        named = loading.accepts(called, place)
+        if path and ((named and place not in fields) if over_http else (named or place in fields)):
             keywords[place] = path
     return called(**keywords)
+
+
+def _arguments(module: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of function `name`: from `request`, as it came over HTTP, or from raw `arguments`."""
+    if request.get("request") is None:
+        return _keywords(module, name, request.get("arguments") or {})
+    from volvox.worker import answering
+
+    fields = loading.fields(module, _FIELDS.get(name, ""))
+    return describing.validated(fields, answering.gather(fields, request["request"]))
+
+
+def _told(value: Any) -> Any:
+    """Arguments as they are shown: a file as field, content type and the sender's name of it."""
+    if isinstance(value, loading.UploadedFile):
+        return [value.name, value.content_type, value.original_filename]
+    if isinstance(value, dict):
+        return {name: _told(item) for name, item in value.items()}
+    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _keywords(module: Any, name: str, raw: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +103,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except loading.Missing as error:
         return {"error": {"kind": "missing", "message": str(error)}}
     except Exception as error:
+        if isinstance(error, NotImplementedError) and not str(error):  # libraries raise it too, with a message
+            return {"error": {"kind": "missing", "message": f"the module does not implement {request['function']}()"}}
         refused = type(error).__name__ == "ValidationError"  # webargs' and marshmallow's own; neither need be installed
         message = str(getattr(error, "messages", "") or error) or type(error).__name__
         return {
@@ -87,6 +112,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                 "kind": "refused" if refused else "failed",
                 "message": message if refused else f"{type(error).__name__}: {message}",
                 "messages": getattr(error, "messages", None),
+                "said": str(error),
                 "trace": traceback.format_exc(),
             }
         }
@@ -113,6 +139,7 @@ def end_with_parent(parent: int) -> None:
 def main(path: str) -> None:
     """Read the request at `path`, do it, write the answer."""
     request = json.loads(Path(path).read_text())
+    os.nice(request.get("nice") or 0)
     if request.get("parent") == os.getppid():
         end_with_parent(request["parent"])
     said = answer(request)

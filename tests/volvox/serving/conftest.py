@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.volvox.serving.job_server import JobServer
 from tests.volvox.serving.running_server import RunningServer
 
 
@@ -24,6 +25,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
             answer = running.deploy("1", name=name, module=module)
             assert answer.status_code == 201, answer.text
         yield running
+
+
+@pytest.fixture(scope="session")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
+    """A server that the tests of jobs share: one that kills it starts it again."""
+    running = JobServer(tmp_path_factory.mktemp("jobs"))
+    running.start()
+    try:
+        running.serve("tiny-plain")
+        running.serve()
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.end()
 
 
 def _running(folder: Path) -> Iterator[RunningServer]:
