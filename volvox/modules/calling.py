@@ -7,13 +7,13 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
+from volvox.modules import interpreter
 from volvox.modules.discovery import Module
 from volvox.settings import Home
 
@@ -31,11 +31,12 @@ async def call_module(
     environment: dict[str, str] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     log: Path | None = None,
+    python: str = "",
 ) -> Any:
     """Call `function` of `module` in a process of its own and return its result.
 
     Args:
-        module: Entry-point name of the module.
+        module: The module, a text that `volvox.worker.finding` reads.
         function: One of the module's functions, or `describe`.
         arguments: Raw values by wire name; the module's own fields turn them into keywords.
         places: `data`, `output`, `checkpoints`, `weights`: passed where the function names them, and always in the
@@ -43,14 +44,17 @@ async def call_module(
         environment: More variables for the child.
         on_progress: Gets each line of `progress.jsonl` in the `output` place while the call runs.
         log: File that gets what the module prints.
+        python: The interpreter that the module needs (default: this one).
 
     Raises:
-        InvalidInput: If the module refuses the arguments.
+        InvalidInput: If the module refuses the arguments, or `python` is no Python to run it.
         NotFound: If it has no such function.
         ModuleFailed: If it raises, or its process dies.
         Unavailable: If the kernel killed it, which is nearly always a lack of memory.
     """
     places = places or {}
+    if python:
+        python = (await asyncio.to_thread(interpreter.inspect, python)).path
     with tempfile.TemporaryDirectory(prefix="volvox-call-") as folder:
         result, request = Path(folder, "result.json"), Path(folder, "request.json")
         request.write_text(
@@ -67,14 +71,14 @@ async def call_module(
         )
         log = log or Path(folder, "log")
         child_environment = {
-            **os.environ,
+            **interpreter.environment(python),
             **{f"VOLVOX_{name.upper()}": str(path) for name, path in places.items()},
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         }
         with log.open("ab") as stream:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "volvox.worker", str(request),
+                *interpreter.command(python, "call", str(request)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream,
                 env=child_environment, start_new_session=True,
             )  # fmt: skip

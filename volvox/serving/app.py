@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
-from volvox.serving import admin, api, outcome, pages
+from volvox.serving import admin, api, debugging, outcome, pages
 from volvox.serving.limits import Limits
+from volvox.serving.offered import Gate, Offered
 from volvox.serving.refusals import Malformed
 from volvox.serving.services import Services
 
@@ -31,15 +32,18 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-def create_app(home: Path, limits: Limits | None = None, services: Services | None = None) -> Starlette:
+def create_app(
+    home: Path, limits: Limits | None = None, services: Services | None = None, offered: Offered | None = None
+) -> Starlette:
     """The application; its models start when it does, and end with it.
 
     Args:
         home: The folder that holds all state (VOLVOX_HOME): `serving/`, `catalogue/`, `stack/`.
         limits: How much it takes on.
         services: The models to serve (default: those that `home` remembers).
+        offered: Which endpoints there are, and below which path.
     """
-    limits = limits or Limits()
+    limits, offered = limits or Limits(), offered or Offered()
     services = services or Services(home / "serving", limits)
 
     @contextlib.asynccontextmanager
@@ -51,12 +55,13 @@ def create_app(home: Path, limits: Limits | None = None, services: Services | No
             await services.close()
 
     app = Starlette(
-        routes=[*api.routes(), *admin.routes(), *pages.routes()],
+        routes=[*api.routes(), *debugging.routes(), *admin.routes(), *pages.routes()],
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
     app.router.redirect_slashes = False  # it answers 307, DEEPaaS 308
-    app.state.home, app.state.services = home, services
+    app.state.home, app.state.services, app.state.offered = home, services, offered
+    app.add_middleware(Gate, offered=offered)
     app.add_middleware(_Headers)
     return app
 

@@ -20,6 +20,7 @@ class Limits:
         batch: How many requests a module with `predict_batch` answers at once.
         batch_delay_seconds: How long a free worker waits for more requests to answer together; a request that comes
             alone, as requests usually do there, never waits.
+        warm: Whether modules are warmed before they are asked.
     """
 
     upload_bytes: int = 256 << 20
@@ -31,3 +32,4 @@ class Limits:
     workers: int = 1
     batch: int = 32
     batch_delay_seconds: float = 0.0
+    warm: bool = True

@@ -1,4 +1,4 @@
-"""Call one function of a module in this process: `python -m volvox.worker REQUEST`.
+"""Call one function of a module in this process: `python bootstrap.py call REQUEST`.
 
 REQUEST is a JSON file: `{"module", "function", "arguments", "places", "result"}`. `arguments` are raw values that the
 module's own fields turn into keywords; `places` are paths, passed where the signature or the schema names them. Besides
@@ -30,7 +30,7 @@ def call(request: dict[str, Any]) -> Any:
         return describe(module)
     raw = request.get("arguments") or {}
     if name.startswith("validate:"):
-        name = name.removeprefix("validate:")
+        name = name[len("validate:") :]
         loading.function(module, name)
         return json.loads(json.dumps(_keywords(module, name, raw), default=str))
     if name == "score":

@@ -63,8 +63,8 @@ def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
 class Answering:
     """One loaded module."""
 
-    def __init__(self, name: str) -> None:
-        """Import module `name`, read its arguments and warm it; whatever it raises comes through."""
+    def __init__(self, name: str, *, warm: bool = True) -> None:
+        """Import module `name`, read its arguments and `warm` it; whatever it raises comes through."""
         self.name = name
         self.module = loading.load(name)
         self.description = describe(self.module)
@@ -72,10 +72,9 @@ class Answering:
         self.arguments = describing.Arguments(self.fields)
         self.schema = _schema(getattr(self.module, "schema", None))
         self._accepts = _accepts(self.fields)
-        warm = getattr(self.module, "warm", None)
-        if warm is not None:
+        if warm and getattr(self.module, "warm", None) is not None:
             with contextlib.suppress(NotImplementedError):
-                warm()
+                self.module.warm()
 
     @property
     def batches(self) -> bool:

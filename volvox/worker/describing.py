@@ -51,15 +51,17 @@ class Arguments:
     """The arguments of one function: a schema made once, for as many requests as come."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        from marshmallow import EXCLUDE, Schema
+        self._schema = None
+        if fields:
+            from marshmallow import EXCLUDE, Schema
 
-        self._schema = Schema.from_dict(fields)(unknown=EXCLUDE) if fields else None
+            self._schema = Schema.from_dict(fields)(unknown=EXCLUDE)
 
     def validated(self, raw: dict[str, Any]) -> dict[str, Any]:
-        from marshmallow import ValidationError
-
         if self._schema is None:
             return {}
+        from marshmallow import ValidationError
+
         try:
             loaded: Any = self._schema.load(raw)
             return dict(loaded)

@@ -7,10 +7,13 @@ import inspect
 import sys
 import types
 from collections import namedtuple
-from importlib.metadata import entry_points
 from typing import Any
 
-GROUP = "deepaas.v2.model"
+from volvox.worker import finding
+from volvox.worker.finding import GROUP
+
+__all__ = ["FUNCTIONS", "GROUP", "Missing", "UploadedFile", "accepts", "fields", "function", "load"]
+
 FUNCTIONS = (
     "get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train", "evaluate", "predict_batch",
 )  # fmt: skip
@@ -26,16 +29,16 @@ class Missing(Exception):
 
 
 def load(name: str) -> Any:
-    """The module, object or instance behind entry point `name`.
+    """The module, object or instance behind `name`, a text that `volvox.worker.finding` reads.
 
     Raises:
-        Missing: If no installed distribution has it.
+        Missing: If there is none.
     """
     _stand_in_for_deepaas()
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
-        raise Missing(f"no model module {name!r} is installed here")
-    loaded = found[0].load()
+    try:
+        loaded = finding.find(name)
+    except finding.Unknown as error:
+        raise Missing(str(error)) from error
     return loaded() if inspect.isclass(loaded) else loaded
 
 
