@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -101,9 +102,15 @@ def volvox() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are told on standard error."""
-    debug = "--debug" in arguments
+    return guarded(
+        lambda: volvox.main(args=arguments, prog_name="volvox", standalone_mode=False), debug="--debug" in arguments
+    )
+
+
+def guarded(work: Callable[[], Any], *, debug: bool) -> int:
+    """Do `work` and return the exit code that its result or its error means; errors are told on standard error."""
     try:
-        code = volvox.main(args=arguments, prog_name="volvox", standalone_mode=False)
+        code = work()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

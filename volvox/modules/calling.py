@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from volvox import disks
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
+from volvox.modules import interpreter
 from volvox.modules.discovery import Module
 from volvox.settings import Home
 
@@ -58,11 +58,12 @@ async def call_module(
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     log: Path | None = None,
     nice: int = 0,
+    python: str = "",
 ) -> Any:
     """Call `function` of `module` in a process of its own and return its result.
 
     Args:
-        module: Entry-point name of the module.
+        module: The module, a text that `volvox.worker.finding` reads.
         function: One of the module's functions, or `describe`.
         arguments: Raw values by wire name; the module's own fields turn them into keywords.
         request: In place of `arguments`: a request as `volvox.worker.answering` takes it, files by path.
@@ -72,9 +73,11 @@ async def call_module(
         on_progress: Gets each line of `progress.jsonl` in the `output` place while the call runs.
         log: File that gets what the module prints.
         nice: How much the process gives way to others, 0 to 19.
+        python: The interpreter that the module needs (default: this one).
 
     Raises:
         ArgumentsRefused: If the module refuses the arguments.
+        InvalidInput: If `python` is no Python to run it.
         NotFound: If it has no such function.
         FunctionFailed: If it raises.
         ModuleFailed: If its process dies.
@@ -82,6 +85,8 @@ async def call_module(
         Unavailable: If the kernel killed it, which is nearly always a lack of memory.
     """
     places = places or {}
+    if python:
+        python = (await asyncio.to_thread(interpreter.inspect, python)).path
     with tempfile.TemporaryDirectory(prefix="volvox-call-") as folder:
         result, asked = Path(folder, "result.json"), Path(folder, "request.json")
         asked.write_text(
@@ -100,14 +105,14 @@ async def call_module(
         )
         log = log or Path(folder, "log")
         child_environment = {
-            **os.environ,
+            **interpreter.environment(python),
             **{f"VOLVOX_{name.upper()}": str(path) for name, path in places.items()},
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         }
         with log.open("ab") as stream:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "volvox.worker", str(asked),
+                *interpreter.command(python, "call", str(asked)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream,
                 env=child_environment, start_new_session=True,
             )  # fmt: skip

@@ -15,19 +15,6 @@ from volvox.serving.reading import received, until_gone
 from volvox.serving.served import ServedModel
 from volvox.serving.services import Services
 
-_VERSION = {
-    "version": "stable",
-    "id": "v2",
-    "links": [{"rel": "self", "type": "application/json", "href": "/v2/"}],
-}
-VERSIONS = {
-    "versions": [_VERSION],
-    "links": [
-        {"rel": "help", "type": "text/html", "href": "/docs"},
-        {"rel": "describedby", "type": "application/json", "href": "/openapi.json"},
-    ],
-}
-
 
 def routes() -> list[Route]:
     """Everything under `/v2/`, `/health/` and `/openapi.json`; a missing last slash is answered 308."""
@@ -49,16 +36,30 @@ def routes() -> list[Route]:
     ]
 
 
-def metadata(model: ServedModel) -> dict[str, Any]:
+def base_of(request: Request) -> str:
+    """What stands before every path of the server: nothing, or `/x`."""
+    return request.scope.get("root_path", "")
+
+
+def versions(request: Request) -> dict[str, Any]:
+    """What the root answers to a program."""
+    base = base_of(request)
+    links = [{"rel": "describedby", "type": "application/json", "href": f"{base}/openapi.json"}]
+    if request.app.state.offered.docs:
+        links.insert(0, {"rel": "help", "type": "text/html", "href": f"{base}/api"})
+    return {"versions": [_version_of(base)], "links": links}
+
+
+def metadata(model: ServedModel, base: str = "") -> dict[str, Any]:
     """A model as the DEEPaaS API lists it; what the module says of itself comes on top."""
     name = model.deployed.name
     told = dict(model.description.get("metadata") or {})
-    if told and name != model.deployed.module:  # served under a name of its own: the module's would lead nowhere
+    if told and name != model.deployed.entry_point:  # served under a name of its own: the module's would lead nowhere
         told |= {"id": name, "name": name}
     if not told:
-        missing = f"Could not load description from underlying model (loaded '{model.deployed.module}')"
+        missing = f"Could not load description from underlying model (loaded '{model.deployed.entry_point}')"
         told = {"id": "0", "description": missing}
-    return {"id": name, "name": name, "links": [{"rel": "self", "href": f"/v2/models/{name}"}], **told}
+    return {"id": name, "name": name, "links": [{"rel": "self", "href": f"{base}/v2/models/{name}"}], **told}
 
 
 def response(answer: Answer, name: str) -> Response:
@@ -76,16 +77,21 @@ def text(status: int, message: str, headers: dict[str, str] | None = None) -> Re
     return plain(outcome.text(status, message, headers))
 
 
-async def _version(_: Request) -> Response:
-    return JSONResponse(_VERSION)
+async def _version(request: Request) -> Response:
+    return JSONResponse(_version_of(base_of(request)))
+
+
+def _version_of(base: str) -> dict[str, Any]:
+    link = {"rel": "self", "type": "application/json", "href": f"{base}/v2/"}
+    return {"version": "stable", "id": "v2", "links": [link]}
 
 
 async def _models(request: Request) -> Response:
-    return JSONResponse({"models": [metadata(model) for model in _services(request)]})
+    return JSONResponse({"models": [metadata(model, base_of(request)) for model in _services(request)]})
 
 
 async def _model(request: Request) -> Response:
-    return JSONResponse(metadata(_services(request).get(request.path_params["name"])))
+    return JSONResponse(metadata(_services(request).get(request.path_params["name"]), base_of(request)))
 
 
 async def _predict(request: Request) -> Response:

@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
-from volvox.serving import admin, api, job_api, outcome, pages, trainings
+from volvox.serving import admin, api, debugging, job_api, outcome, pages, trainings
 from volvox.serving.jobs import Jobs
 from volvox.serving.limits import Limits
+from volvox.serving.offered import Gate, Offered
 from volvox.serving.refusals import Malformed
 from volvox.serving.services import Services
 
@@ -32,15 +33,18 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-def create_app(home: Path, limits: Limits | None = None, services: Services | None = None) -> Starlette:
+def create_app(
+    home: Path, limits: Limits | None = None, services: Services | None = None, offered: Offered | None = None
+) -> Starlette:
     """The application; its models start when it does, and end with it.
 
     Args:
         home: The folder that holds all state (VOLVOX_HOME): `serving/`, `catalogue/`, `stack/`.
         limits: How much it takes on.
         services: The models to serve (default: those that `home` remembers).
+        offered: Which endpoints there are, and below which path.
     """
-    limits = limits or Limits()
+    limits, offered = limits or Limits(), offered or Offered()
     services = services or Services(home / "serving", limits)
     jobs = Jobs(services)
 
@@ -55,12 +59,20 @@ def create_app(home: Path, limits: Limits | None = None, services: Services | No
             await services.close()
 
     app = Starlette(
-        routes=[*api.routes(), *job_api.routes(), *trainings.routes(), *admin.routes(), *pages.routes()],
+        routes=[
+            *api.routes(),
+            *debugging.routes(),
+            *job_api.routes(),
+            *trainings.routes(),
+            *admin.routes(),
+            *pages.routes(),
+        ],  # fmt: skip
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
     app.router.redirect_slashes = False  # it answers 307, DEEPaaS 308
-    app.state.home, app.state.services, app.state.jobs = home, services, jobs
+    app.state.home, app.state.services, app.state.jobs, app.state.offered = home, services, jobs, offered
+    app.add_middleware(Gate, offered=offered)
     app.add_middleware(_Headers)
     return app
 

@@ -4,57 +4,112 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from volvox import __version__
 
-@click.command()
-@click.option("--module", required=True, help="Entry-point name of the model module.")
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=lambda: os.environ.get("VOLVOX_WEIGHTS"),
-    help="Folder of the version's weights (default: VOLVOX_WEIGHTS).",
-)
-@click.option("--name", help="The model's name in URLs (default: the module's).")
-@click.option("--listen-ip", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--listen-port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
-@click.option("--client-max-size", default=0, type=click.IntRange(0), help="Largest request in bytes (0: 256 MiB).")
-@click.option(
-    "--deadline", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Seconds an answer takes."
-)
-@click.option("--queue", default=64, show_default=True, type=click.IntRange(1), help="Requests that may wait.")
-def serve(
-    *,
-    module: str,
-    weights: Path | None,
-    name: str | None,
-    listen_ip: str,
-    listen_port: int,
-    client_max_size: int,
-    deadline: float,
-    queue: int,
-) -> None:
-    """Serve one model module behind REST, in the foreground."""
-    from pydantic import ValidationError
+_PATH = click.Path(path_type=Path)
 
-    from volvox.errors import InvalidInput, UnknownModule
-    from volvox.identity import digest_of
-    from volvox.modules.discovery import installed
-    from volvox.serving.limits import Limits
-    from volvox.serving.running import serve_module
-    from volvox.serving.served import Deployed
 
-    if module not in (found := installed()):
-        raise UnknownModule(module, found)
-    limits = Limits(deadline_seconds=deadline, queue=queue, upload_bytes=client_max_size or Limits.upload_bytes)
+def _take_configuration(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    from volvox.serving import configuration
+
+    return configuration.take(ctx, parameter, value)
+
+
+def _on_or_off(name: str, default: bool, text: str) -> Any:
+    return click.option(f"--{name}/--no{name}", default=default, show_default=True, help=text)
+
+
+_OPTIONS = (
+    # what
+    click.option("--module", multiple=True, metavar="MODULE", help=(
+        "What to serve: an installed module's name, PACKAGE.MODULE:OBJECT, or a folder with a module's source. Several "
+        "times for several modules (default: the only one that is installed).")),
+    click.option("--model-name", default=lambda: os.environ.get("DEEPAAS_V2_MODEL", ""),
+                 help="The same for an installed module (default: DEEPAAS_V2_MODEL)."),
+    click.option("--name", multiple=True, help="Its name in URLs (default: the module's); one for each module."),
+    click.option("--python", default="", metavar="PYTHON", help=(
+        "The interpreter that the modules need, in an environment with pins of its own; Volvox need not be there.")),
+    click.option("--weights", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 default=lambda: os.environ.get("VOLVOX_WEIGHTS"),
+                 help="Folder of the version's weights (default: VOLVOX_WEIGHTS)."),
+    # where
+    click.option("--listen-ip", default="127.0.0.1", show_default=True, help="Address to listen at."),
+    click.option("--listen-port", default=5000, show_default=True, type=click.IntRange(0, 65535),
+                 help="0: any free port."),
+    click.option("--base-path", default="", metavar="/PATH", help="What stands before every path of the server."),
+    # how much
+    click.option("-p", "--workers", default=1, show_default=True, type=click.IntRange(1),
+                 help="Processes that hold each model."),
+    click.option("--client-max-size", default=256 << 20, show_default=True, type=click.IntRange(0),
+                 help="Largest request in bytes; 0: any."),
+    click.option("--deadline", default=60.0, show_default=True, type=click.FloatRange(0.1),
+                 help="Seconds an answer takes."),
+    click.option("--queue", default=64, show_default=True, type=click.IntRange(1), help="Requests that may wait."),
+    click.option("--batch", default=32, show_default=True, type=click.IntRange(1),
+                 help="Requests that a module with predict_batch answers at once."),
+    click.option("--batch-delay", default=0.0, show_default=True, type=click.FloatRange(0),
+                 help="Seconds to wait for more of them, where others usually come."),
+    # which endpoints
+    _on_or_off("warm", True, "Warm the modules before they are asked."),
+    _on_or_off("predict-endpoint", True, "Answer predictions; else 402."),
+    _on_or_off("train-endpoint", True, "Answer trainings; else 402."),
+    _on_or_off("doc-endpoint", True, "Show pages that document the API."),
+    _on_or_off("debug-endpoint", False, "Show at /v2/debug/ what the modules print, to everybody."),
+    # files of options, and the log
+    click.option("--config-file", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 is_eager=True, callback=_take_configuration,
+                 help="INI file of options, section [DEFAULT]; the command line goes before it."),
+    click.option("--config-dir", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 is_eager=True, callback=_take_configuration, help="Folder of such files, *.conf."),
+    click.option("-d", "--debug", is_flag=True, help="Log everything, and show the whole trace of an error."),
+    _on_or_off("access-log", False, "Log a line for every request."),
+    click.option("--log-file", type=_PATH, help="File for the log instead of standard error."),
+    click.option("--log-dir", type=_PATH, help="Folder for the log."),
+    click.option("--log-date-format", default="%Y-%m-%d %H:%M:%S", help="How strftime writes a line's time."),
+    click.option("--log-config-append", "--log-config", type=_PATH,
+                 help="File for logging.config.fileConfig; other options of the log then say nothing."),
+    _on_or_off("use-json", False, "Log lines are JSON objects."),
+    _on_or_off("use-syslog", False, "Log to syslog too."),
+    click.option("--syslog-log-facility", default="LOG_USER", show_default=True, help="Its facility."),
+    _on_or_off("use-journal", False, "Accepted: standard error of a service goes to systemd's journal."),
+    _on_or_off("watch-log-file", True, "Accepted: a log file may be moved away in any case."),
+)  # fmt: skip
+
+
+def serve_options(command: Any) -> Any:
+    """All options of `volvox serve`: every one of `deepaas-run` 2.6, and ours."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(context_settings={"max_content_width": 110})
+@serve_options
+@click.version_option(__version__, prog_name="volvox serve", message="%(prog)s %(version)s")
+def serve(**options: Any) -> None:
+    """Serve model modules behind REST, in the foreground.
+
+    \b
+    Examples:
+      volvox serve --module image_classifier --weights ./weights
+      volvox serve --module ./my-module --python ./my-module/.venv/bin/python
+      volvox serve --module my_package.api:model --workers 2
+    """  # noqa: D301 - click wants the backspace itself
+    from volvox.errors import ModuleFailed
+    from volvox.serving import logs, running
+
+    settings = _settings(options)
+    logs.configure(settings.logs)
     try:
-        deployed = Deployed(name=name or module, module=module, model_version=digest_of([module, str(weights)]))
-    except ValidationError as error:
-        raise InvalidInput(
-            f"{name or module!r} cannot be a name in URLs; give --name with letters, digits, '.', '_' or '-'"
-        ) from error
-    serve_module(deployed, weights, listen_ip, listen_port, limits)
+        running.serve_modules(_asked(options), settings)
+    except ModuleFailed as error:
+        if error.trace:  # why it does not start is what one came for
+            click.echo(error.trace.rstrip(), err=True)
+        raise ModuleFailed(str(error)) from error
 
 
 @click.command()
@@ -66,3 +121,57 @@ def web(host: str, port: int) -> None:
     from volvox.settings import Home
 
     serve_home(Home.current().ensure().root, host, port)
+
+
+def _asked(options: dict[str, Any]) -> list[Any]:
+    """The modules with the names they are to have."""
+    from volvox.errors import InvalidInput
+    from volvox.serving.running import Asked
+
+    modules, names = options["module"] or (options["model_name"],), options["name"]
+    if names and len(names) != len(modules):
+        raise InvalidInput(
+            f"there are {len(modules)} modules and {len(names)} names; give one --name for each --module, in order"
+        )
+    return [Asked(module, name) for module, name in zip(modules, names or [""] * len(modules), strict=True)]
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    from volvox.serving.limits import Limits
+    from volvox.serving.logs import LogSettings
+    from volvox.serving.offered import Offered, checked_base_path
+    from volvox.serving.running import ServeSettings
+
+    return ServeSettings(
+        host=options["listen_ip"],
+        port=options["listen_port"],
+        weights=options["weights"],
+        python=options["python"],
+        limits=Limits(
+            upload_bytes=options["client_max_size"],
+            queue=options["queue"],
+            deadline_seconds=options["deadline"],
+            workers=options["workers"],
+            batch=options["batch"],
+            batch_delay_seconds=options["batch_delay"],
+            warm=options["warm"],
+        ),
+        offered=Offered(
+            predict=options["predict_endpoint"],
+            train=options["train_endpoint"],
+            docs=options["doc_endpoint"],
+            debug=options["debug_endpoint"],
+            base_path=checked_base_path(options["base_path"]),
+        ),
+        logs=LogSettings(
+            debug=options["debug"],
+            access=options["access_log"],
+            file=options["log_file"],
+            folder=options["log_dir"],
+            date_format=options["log_date_format"],
+            as_json=options["use_json"],
+            syslog=options["use_syslog"],
+            facility=options["syslog_log_facility"],
+            config=options["log_config_append"],
+        ),
+    )

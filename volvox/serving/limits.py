@@ -27,6 +27,7 @@ class Limits:
         jobs_kept: How many finished jobs are kept, the newest.
         jobs_days: And for how many days.
         job_deaths: A job during which the server was killed so many times is not tried again.
+        warm: Whether modules are warmed before they are asked.
     """
 
     upload_bytes: int = 256 << 20
@@ -44,3 +45,4 @@ class Limits:
     jobs_kept: int = 1000
     jobs_days: float = 30.0
     job_deaths: int = 3
+    warm: bool = True

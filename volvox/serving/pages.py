@@ -38,7 +38,9 @@ def routes() -> list[BaseRoute]:
         Route("/", _home),
         Route("/docs", _docs),
         Route("/favicon.ico", _icon),
-        *(Route(path, _to_docs) for path in ("/docs/", "/api", "/ui")),
+        Route("/api", _api),
+        *(Route(path, _to_docs) for path in ("/docs/", "/api/")),
+        Route("/ui", _to_api),
         Route("/models/", _models),
         Route("/models/{name}/", _try),
         Route("/models/{name}/", _answer, methods=["POST"]),
@@ -54,7 +56,7 @@ def routes() -> list[BaseRoute]:
 
 def wanted(request: Request) -> bool:
     """Whether the answer is for a person rather than for a program."""
-    return not request.url.path.startswith(_FOR_PROGRAMS)
+    return not request.url.path.removeprefix(api.base_of(request)).startswith(_FOR_PROGRAMS)
 
 
 def not_found(request: Request, reason: str) -> Response:
@@ -72,7 +74,7 @@ def failed(request: Request, reason: str, status: int, headers: dict[str, str]) 
 
 async def _home(request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):  # a client of the DEEPaaS API asks here for its versions
-        return JSONResponse(api.VERSIONS)
+        return JSONResponse(api.versions(request))
     return _page(request, "home.html")
 
 
@@ -84,13 +86,21 @@ async def _docs(request: Request) -> Response:
     return _page(request, "docs.html", curl=functools.partial(_curl, request))
 
 
-async def _to_docs(_: Request) -> Response:
-    return RedirectResponse("/docs", 302)
+async def _api(request: Request) -> Response:
+    return _page(request, "api.html")
 
 
-async def _icon(_: Request) -> Response:
+async def _to_docs(request: Request) -> Response:
+    return RedirectResponse(f"{api.base_of(request)}/docs", 302)
+
+
+async def _to_api(request: Request) -> Response:
+    return RedirectResponse(f"{api.base_of(request)}/api", 302)
+
+
+async def _icon(request: Request) -> Response:
     """For what carries no link to it: JSON, a model card."""
-    return RedirectResponse("/static/volvox.svg", 302)
+    return RedirectResponse(f"{api.base_of(request)}/static/volvox.svg", 302)
 
 
 async def _with_slash(request: Request) -> Response:
@@ -261,7 +271,7 @@ def _curl(request: Request, model: ServedModel, sample: str = "") -> str:
 
 def _page(request: Request, template: str, status: int = 200, **context: Any) -> Response:
     services = _services(request)
-    catalogued = request.app.state.home / "catalogue"
+    catalogued, offered = request.app.state.home / "catalogue", request.app.state.offered
     html = (
         _templates()
         .get_template(template)
@@ -269,6 +279,10 @@ def _page(request: Request, template: str, status: int = 200, **context: Any) ->
             served=list(services),
             trouble=services.trouble,
             describe=api.metadata,
+            base=api.base_of(request),
+            offered=offered,
+            documented=offered.docs,
+            **({} if offered.docs else {"api": ""}),
             in_catalogue=lambda model: (catalogued / model.deployed.name / "index.html").is_file(),
             **context,
         )

@@ -9,19 +9,59 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volvox.errors import InvalidInput, Unavailable
+from volvox.serving.limits import Limits
+from volvox.serving.logs import LogSettings
+from volvox.serving.offered import Offered
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from volvox.serving.limits import Limits
     from volvox.serving.served import Deployed
+    from volvox.worker.finding import Place
 
 _DRAIN_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One module that is to be served.
+
+    Attributes:
+        module: What `volvox.modules.specification` resolves; empty: the only one that is installed.
+        name: The model's name in URLs; empty: the module's.
+    """
+
+    module: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How one server of its own is run.
+
+    Attributes:
+        host: The address to listen at.
+        port: The port; 0: any free one.
+        weights: What the modules find as VOLVOX_WEIGHTS.
+        python: The interpreter that the modules need; empty: this one.
+        limits: How much it takes on.
+        offered: Which endpoints there are.
+        logs: What it logs.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    weights: Path | None = None
+    python: str = ""
+    limits: Limits = field(default_factory=Limits)
+    offered: Offered = field(default_factory=Offered)
+    logs: LogSettings = field(default_factory=LogSettings)
 
 
 def serve_home(home: Path, host: str, port: int) -> None:
@@ -40,23 +80,64 @@ def serve_home(home: Path, host: str, port: int) -> None:
         _run(app, listening)
 
 
-def serve_module(deployed: Deployed, weights: Path | None, host: str, port: int, limits: Limits) -> None:
-    """Serve one module until a signal ends it, or its module does not start.
+def serve_modules(asked: Sequence[Asked], settings: ServeSettings) -> None:
+    """Serve modules until a signal ends it, or one of them does not start.
 
     Raises:
-        ModuleFailed: If the module cannot be imported or warmed.
+        ModuleFailed: If a module cannot be imported or warmed.
         Unavailable: If the port is taken.
-        InvalidInput: If the address is not one of this machine.
+        InvalidInput: If the address is not one of this machine, or a module is not to be found.
     """
-    with _bind(host, port) as listening, tempfile.TemporaryDirectory(prefix="volvox-serve-") as folder:
-        from volvox.serving.app import create_app
-        from volvox.serving.services import Services
+    from volvox.modules import specification
+    from volvox.modules.interpreter import inspect
 
-        services = Services(Path(folder, "serving"), limits)
-        app = create_app(Path(folder), limits, services)
-        model = services.serve(deployed, weights)
-        print(f"serving module {deployed.module} as {deployed.name} at {_address(listening)}", flush=True)
-        _run(app, listening, model.start)
+    interpreter = inspect(settings.python)  # before the port is opened: a wrong one needs no server to be told
+    with tempfile.TemporaryDirectory(prefix="volvox-serve-") as folder:
+        deployed = []
+        for one in asked:
+            if one.module:
+                place = specification.resolve(one.module, interpreter, Path(folder, "information"))
+            else:
+                place = specification.only(interpreter)
+            deployed.append(_deployed(place, one.name, interpreter.path, settings))
+        if doubled := sorted({one.name for one in deployed if [two.name for two in deployed].count(one.name) > 1}):
+            raise InvalidInput(f"two models would be called {doubled[0]!r}; give each its own --name, in order")
+        with _bind(settings.host, settings.port) as listening:
+            _serve(deployed, settings, Path(folder), listening)
+
+
+def _serve(deployed: Sequence[Deployed], settings: ServeSettings, folder: Path, listening: socket.socket) -> None:
+    from volvox.serving.app import create_app
+    from volvox.serving.services import Services
+
+    services = Services(folder / "serving", settings.limits)
+    app = create_app(folder, settings.limits, services, settings.offered)
+    models = [services.serve(one, settings.weights) for one in deployed]
+    for one in deployed:
+        address = _address(listening) + settings.offered.base_path
+        print(f"serving module {one.entry_point} as {one.name} at {address}", flush=True)
+
+    async def start() -> None:
+        for model in models:  # one after the other: together they might not fit into memory while they load
+            await model.start()
+
+    _run(app, listening, start, settings.logs)
+
+
+def _deployed(place: Place, name: str, python: str, settings: ServeSettings) -> Deployed:
+    from pydantic import ValidationError
+
+    from volvox.identity import digest_of
+    from volvox.serving.served import Deployed
+
+    name = name or place.name
+    try:
+        version = digest_of([str(place), str(settings.weights)])
+        return Deployed(name=name, module=str(place), model_version=version, python=python)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"{name!r} cannot be a name in URLs; give --name with letters, digits, '.', '_' or '-'"
+        ) from error
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -80,17 +161,28 @@ def _address(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _run(app: Starlette, listening: socket.socket, start: Callable[[], Awaitable[None]] | None = None) -> None:
+def _run(
+    app: Starlette,
+    listening: socket.socket,
+    start: Callable[[], Awaitable[None]] | None = None,
+    logs: LogSettings | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C: nothing new is taken, what came in is answered, the workers end."""
     import uvicorn
     import uvloop
 
     from volvox.serving.app import HEADERS
+    from volvox.serving.logs import AccessLog, log_predictions
     from volvox.serving.quick import protocol
 
+    services, offered = app.state.services, app.state.offered
+    if logs is not None and logs.access:
+        app.add_middleware(AccessLog)
+        log_predictions(services, offered.base_path)
+    quick = protocol(services, HEADERS, offered.base_path)
     config = uvicorn.Config(
         app, ws="none", log_level="warning", access_log=False, server_header=False,
-        http=protocol(app.state.services, HEADERS), timeout_graceful_shutdown=_DRAIN_SECONDS,
+        http=quick if offered.predict else "httptools", timeout_graceful_shutdown=_DRAIN_SECONDS,
     )  # fmt: skip
     server = uvicorn.Server(config)
 

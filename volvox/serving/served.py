@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from volvox.errors import ModuleFailed
+from volvox.errors import InvalidInput, ModuleFailed
+from volvox.modules import interpreter
 from volvox.serving.asking import Answer, Ask, AwaitedAsk
 from volvox.serving.limits import Limits
 from volvox.serving.pool import Pool
 from volvox.serving.reading import ACCEPT
 from volvox.serving.worker import Worker
+from volvox.worker import finding
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 30.0
 _PATIENCE = 4  # starts in a row that may fail before a model that was ready once is said to have failed
@@ -31,7 +33,8 @@ class Deployed(BaseModel):
         name: The model's name in URLs.
         version: Its version number, for people.
         model_version: Digest of the model version; what a second deployment of it is recognised by.
-        module: Entry-point name of the module.
+        module: The module, a text that `volvox.worker.finding` reads: mostly its entry point's name.
+        python: The interpreter that the module needs, one with pins of its own; empty: the server's.
         labels: The classes it may answer with; empty if that is not known.
     """
 
@@ -40,8 +43,14 @@ class Deployed(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     version: str = Field(default="", max_length=100)
     model_version: str = Field(pattern=r"^[0-9a-f]{8,64}$")
-    module: str = Field(min_length=1, max_length=200)
+    module: str = Field(min_length=1, max_length=4000)
+    python: str = Field(default="", max_length=4000)
     labels: tuple[str, ...] = ()
+
+    @property
+    def entry_point(self) -> str:
+        """What the module calls itself."""
+        return finding.parse(self.module).name
 
 
 class ServedModel:
@@ -160,12 +169,18 @@ class ServedModel:
 
     async def _started(self) -> Worker:
         environment = {"VOLVOX_WEIGHTS": str(self._weights)} if self._weights else {}
+        try:
+            python = (await asyncio.to_thread(interpreter.inspect, self.deployed.python)).path
+        except InvalidInput as error:
+            raise ModuleFailed(f"module {self.deployed.module!r} did not start: {error}") from error
         return await Worker.start(
             self.deployed.module,
             environment=environment,
             log=self.folder / "log",
             seconds=self._limits.start_seconds,
             batch=self._limits.batch,
+            python=python,
+            warm=self._limits.warm,
         )
 
     def _ready(self, worker: Worker) -> None:

@@ -7,12 +7,12 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from volvox.errors import ModuleFailed
+from volvox.modules import interpreter
 from volvox.serving.asking import Ask
 from volvox.worker.control import INTERRUPT, Control
 from volvox.worker.wire import Frames, frame
@@ -46,16 +46,26 @@ class Worker(asyncio.Protocol):
 
     @classmethod
     async def start(
-        cls, module: str, *, environment: Mapping[str, str], log: Path, seconds: float, batch: int = 1
+        cls,
+        module: str,
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        seconds: float,
+        batch: int = 1,
+        python: str = "",
+        warm: bool = True,
     ) -> Worker:
         """Start a process for `module` and wait until it is warm.
 
         Args:
-            module: Entry-point name of the module.
+            module: The module, a text that `volvox.worker.finding` reads.
             environment: Variables beside those of this process.
             log: File that gets what the module prints.
             seconds: How long to wait.
             batch: How many requests it may answer at once, where the module can.
+            python: The interpreter that the module needs (default: this one).
+            warm: Whether the module is warmed.
 
         Raises:
             ModuleFailed: If the module cannot be imported or warmed in time; with its trace, and nothing left running.
@@ -68,11 +78,12 @@ class Worker(asyncio.Protocol):
         try:
             with theirs, log.open("ab") as stream:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "volvox.worker.loop",
+                    *interpreter.command(python, "loop"),
                     "--module", module, "--socket", str(theirs.fileno()), "--control", str(page),
-                    "--batch", str(batch), "--parent", str(os.getpid()),
+                    "--batch", str(batch), "--parent", str(os.getpid()), *([] if warm else ["--nowarm"]),
                     stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, pass_fds=[theirs.fileno(), page],
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, start_new_session=True,
+                    env={**interpreter.environment(python), "PYTHONUNBUFFERED": "1", **environment},
+                    start_new_session=True,
                 )  # fmt: skip
         finally:
             os.close(page)

@@ -1,4 +1,4 @@
-"""Call one function of a module in this process: `python -m volvox.worker REQUEST`.
+"""Call one function of a module in this process: `python bootstrap.py call REQUEST`.
 
 REQUEST is a JSON file: `{"module", "function", "arguments", "places", "result"}`. `arguments` are raw values that the
 module's own fields turn into keywords; `places` are paths, passed where the signature or the schema names them. In
@@ -57,7 +57,7 @@ def _arguments(module: Any, name: str, request: dict[str, Any]) -> dict[str, Any
     from volvox.worker import answering
 
     fields = loading.fields(module, _FIELDS.get(name, ""))
-    return describing.validated(fields, answering.gather(fields, request["request"]))
+    return describing.validated(fields, answering.Gathering(fields)(request["request"]))
 
 
 def _told(value: Any) -> Any:
@@ -73,10 +73,21 @@ def _keywords(module: Any, name: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Raw arguments of function `name` through the module's own fields; a name that no field has is refused."""
     fields = loading.fields(module, _FIELDS.get(name, ""))
     if name in _FIELDS:
-        known = {told["name"] for told in describing.describe(fields)}
+        described = describing.describe(fields)
+        known = {told["name"] for told in described}
+        raw = {**raw, **_files(described, raw)}
         if unknown := sorted(set(raw) - known):
             raise describing.Refused({key: ["Unknown argument."] for key in unknown})
     return describing.validated(fields, raw) if fields else dict(raw)
+
+
+def _files(described: list[dict[str, Any]], raw: dict[str, Any]) -> dict[str, Any]:
+    """The files among raw arguments, `{"path", "content_type", "name"}`, as modules get them."""
+    return {
+        told["name"]: loading.UploadedFile(told["name"], given["path"], given["content_type"], given["name"])
+        for told in described
+        if told["type"] == "file" and isinstance(given := raw.get(told["name"]), dict)
+    }
 
 
 def describe(module: Any) -> dict[str, Any]:
@@ -87,6 +98,7 @@ def describe(module: Any) -> dict[str, Any]:
         metadata = {}
     return {
         "functions": [name for name in loading.FUNCTIONS if getattr(module, name, None) is not None],
+        "schema": getattr(module, "schema", None) is not None,
         "metadata": json.loads(json.dumps(metadata, default=str)),
         "predict": describing.describe(loading.fields(module, "get_predict_args")),
         "train": describing.describe(loading.fields(module, "get_train_args")),

@@ -84,8 +84,8 @@ def _places(location: str) -> tuple[str, ...]:
 class Answering:
     """One loaded module."""
 
-    def __init__(self, name: str) -> None:
-        """Import module `name`, read its arguments and warm it; whatever it raises comes through."""
+    def __init__(self, name: str, *, warm: bool = True) -> None:
+        """Import module `name`, read its arguments and `warm` it; whatever it raises comes through."""
         self.name = name
         self.module = loading.load(name)
         self.description = describe(self.module)
@@ -96,10 +96,9 @@ class Answering:
         self._offered = accepting.offered(self.fields)
         self._accept_name = older_fields.wire_name("accept", self.fields["accept"]) if self._offered else ""
         self._accept_is_header = _location(self.fields.get("accept")) in ("headers", "header")
-        warm = getattr(self.module, "warm", None)
-        if warm is not None:
+        if warm and getattr(self.module, "warm", None) is not None:
             with contextlib.suppress(NotImplementedError):
-                warm()
+                self.module.warm()
 
     @property
     def batches(self) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from importlib.metadata import entry_points
 from typing import Any
 
-from volvox.worker import standing_in
+from volvox.worker import finding, standing_in
+from volvox.worker.finding import GROUP
 from volvox.worker.standing_in import UploadedFile
 
 __all__ = ["FUNCTIONS", "GROUP", "Missing", "UploadedFile", "accepts", "fields", "function", "load"]
 
-GROUP = "deepaas.v2.model"
 FUNCTIONS = (
     "get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train", "evaluate", "predict_batch",
 )  # fmt: skip
@@ -22,16 +21,16 @@ class Missing(Exception):
 
 
 def load(name: str) -> Any:
-    """The module, object or instance behind entry point `name`.
+    """The module, object or instance behind `name`, a text that `volvox.worker.finding` reads.
 
     Raises:
-        Missing: If no installed distribution has it.
+        Missing: If there is none.
     """
     standing_in.prepare()
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
-        raise Missing(f"no model module {name!r} is installed here")
-    loaded = found[0].load()
+    try:
+        loaded = finding.find(name)
+    except finding.Unknown as error:
+        raise Missing(str(error)) from error
     return loaded() if inspect.isclass(loaded) else loaded
 
 

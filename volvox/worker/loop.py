@@ -1,4 +1,4 @@
-"""Answer requests for one model module: `python -m volvox.worker.loop --module NAME --socket FD --control FD`.
+"""Answer requests for one model module: `python bootstrap.py loop --module NAME --socket FD --control FD`.
 
 Both sides send the frames of `volvox.worker.wire`.
 
@@ -114,6 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--control", required=True, type=int)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--nowarm", action="store_true")
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which drains
     if asked.parent:
@@ -122,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     control.listen()
     with socket.socket(fileno=asked.socket) as connection:
         try:
-            answering = Answering(asked.module)
+            answering = Answering(asked.module, warm=not asked.nowarm)
         except BaseException as error:
             message = str(error) if isinstance(error, loading.Missing) else f"{type(error).__name__}: {error}"
             connection.sendall(frame({"failed": message, "trace": traceback.format_exc()}))

@@ -67,14 +67,16 @@ def read(answer: Any) -> tuple[list[str], list[float]]:
 
 
 def _sorted(labels: list[Any], probabilities: list[Any]) -> tuple[list[str], list[float]]:
-    pairs = sorted(zip(labels, probabilities, strict=True), key=lambda pair: -float(pair[1]))
+    if len(labels) != len(probabilities):
+        raise ValueError(f"predict() answered {len(labels)} labels and {len(probabilities)} probabilities")
+    pairs = sorted(zip(labels, probabilities), key=lambda pair: -float(pair[1]))
     return [str(label) for label, _ in pairs], [float(probability) for _, probability in pairs]
 
 
 def _plain(values: Any) -> list[Any]:
     """A list; of a list for each image, the first image's."""
     values = values.tolist() if hasattr(values, "tolist") else list(values)
-    return list(values[0]) if values and isinstance(values[0], list | tuple) else values
+    return list(values[0]) if values and isinstance(values[0], (list, tuple)) else values
 
 
 def _file_argument(described: list[dict[str, Any]]) -> tuple[str, bool]:
