@@ -15,7 +15,7 @@ import inspect
 import json
 import sys
 import traceback
-from typing import Any, Dict, Iterator, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Tuple, Union
 
 from volvox.worker import accepting, describing, loading, older_fields
 from volvox.worker.__main__ import as_json, describe
@@ -24,40 +24,61 @@ Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
 
 _JSON = {"content_type": "application/json"}
 _CHUNK = 1 << 18
-_LOCATIONS = {"query": ("query",), "querystring": ("query",), "form": ("form",), "files": ("form",), "json": ("json",)}
 
 
-def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Raw values by wire name, each from where its field allows: query, then form and files, then the JSON body.
+class Gathering:
+    """Takes the raw values of a function's arguments out of requests."""
 
-    A list takes every repetition of its key; anything else takes the first. What no field asks for is ignored.
-    """
-    body = request.get("json")
-    found: dict[str, Any] = {}
-    for keyword, field in fields.items():
-        name = older_fields.wire_name(keyword, field)
-        location = _location(field)
-        if location in ("headers", "header"):
-            headers = {key.lower(): value for key, value in (request.get("headers") or {}).items()}
-            if name.lower() in headers:
-                found[name] = headers[name.lower()]
-            continue
-        for place in _LOCATIONS.get(location, ("query", "form", "json")):
-            if place == "json":
-                if isinstance(body, dict) and name in body:
-                    found[name] = body[name]
+    def __init__(self, fields: dict[str, Any]) -> None:
+        """What is asked of each field is asked once: wire name, places to look in, whether it takes several."""
+        self._wanted = [
+            (older_fields.wire_name(keyword, field), _places(_location(field)), describing.kind(field) == "array")
+            for keyword, field in fields.items()
+        ]
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raw values by wire name, each from where its field allows: query, then form and files, then the JSON body.
+
+        A list takes every repetition of its key; anything else takes the first. What no field asks for is ignored.
+        """
+        found: dict[str, Any] = {}
+        for name, places, several in self._wanted:
+            for place in places:
+                values = _PLACES[place](request, name)
+                if values:
+                    found[name] = values if several else values[0]
                     break
-                continue
-            values: list[Any] = list((request.get(place) or {}).get(name, ()))
-            if place == "form":
-                files = (request.get("files") or {}).get(name, ())
-                values = [
-                    loading.UploadedFile(name, told["path"], told["content_type"], told["name"]) for told in files
-                ] + values
-            if values:
-                found[name] = values if describing.kind(field) == "array" else values[0]
-                break
-    return found
+                if place == "json" and isinstance(body := request.get("json"), dict) and name in body:
+                    value = body[name]
+                    found[name] = [value] if several and value is not None and not isinstance(value, list) else value
+        return found
+
+
+def _in_form(request: dict[str, Any], name: str) -> list[Any]:
+    files = (request.get("files") or {}).get(name)
+    texts = (request.get("form") or {}).get(name)
+    if not files:
+        return texts or []
+    uploaded = [loading.UploadedFile(name, told["path"], told["content_type"], told["name"]) for told in files]
+    return [*uploaded, *(texts or ())]
+
+
+def _in_headers(request: dict[str, Any], name: str) -> list[Any]:
+    wanted = name.lower()
+    return [value for key, value in (request.get("headers") or {}).items() if key.lower() == wanted]
+
+
+_PLACES: dict[str, Callable[[dict[str, Any], str], list[Any]]] = {
+    "query": lambda request, name: (request.get("query") or {}).get(name) or [],
+    "form": _in_form,
+    "json": lambda request, name: [],  # noqa: ARG005 - its values are no lists of texts
+    "headers": _in_headers,
+}
+
+
+def _places(location: str) -> tuple[str, ...]:
+    fixed = {"querystring": "query", "files": "form", "header": "headers"}.get(location, location)
+    return (fixed,) if fixed in _PLACES else ("query", "form", "json")
 
 
 class Answering:
@@ -70,6 +91,7 @@ class Answering:
         self.description = describe(self.module)
         self.fields = accepting.prepared(loading.fields(self.module, "get_predict_args"))
         self.arguments = describing.Arguments(self.fields)
+        self.gather = Gathering(self.fields)
         self.schema = _schema(getattr(self.module, "schema", None))
         self._offered = accepting.offered(self.fields)
         self._accept_name = older_fields.wire_name("accept", self.fields["accept"]) if self._offered else ""
@@ -120,7 +142,7 @@ class Answering:
         return answers
 
     def _keywords(self, request: dict[str, Any]) -> dict[str, Any]:
-        raw = gather(self.fields, request)
+        raw = self.gather(request)
         if self._offered:
             self._negotiate(raw, (request.get("headers") or {}).get("accept"))
         return self.arguments.validated(raw)
@@ -150,7 +172,7 @@ class Answering:
         accept = keywords.get("accept") if self._offered else None
         plain = accept in (None, "application/json", "*/*")
         if isinstance(result, (bytes, bytearray, memoryview)) or hasattr(result, "read") or inspect.isgenerator(result):
-            return {"content_type": str(accept or "application/octet-stream")}, _bytes(result)
+            return {"content_type": "application/octet-stream" if plain else str(accept)}, _bytes(result)
         if not plain and isinstance(result, str):
             return {"content_type": str(accept)}, result.encode()
         if self.schema is None:
@@ -171,8 +193,9 @@ class Answering:
             return _told("refused", told, messages=getattr(error, "messages", None) or [str(error)])
         status = getattr(error, "status", None)
         if "HTTPException" in kinds and isinstance(status, int):
-            message = getattr(error, "text", None) or getattr(error, "reason", None) or str(error)
-            return _told("http", str(message), status=status)
+            text = getattr(error, "text", None)  # aiohttp's are whole bodies, `400: Bad Request` if nothing was given
+            reason = getattr(error, "reason", None) or str(error)
+            return _told("http", str(text) if text else f"{status}: {reason}", status=status)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         print(trace, file=sys.stderr, flush=True)
         return _told("failed", told, trace=trace)
