@@ -57,7 +57,7 @@ def _arguments(module: Any, name: str, request: dict[str, Any]) -> dict[str, Any
     from volvox.worker import answering
 
     fields = loading.fields(module, _FIELDS.get(name, ""))
-    return describing.validated(fields, answering.gather(fields, request["request"]))
+    return describing.validated(fields, answering.Gathering(fields)(request["request"]))
 
 
 def _told(value: Any) -> Any:
