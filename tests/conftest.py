@@ -76,11 +76,11 @@ def test_data() -> Path:
 @pytest.fixture
 def as_user(tmp_path: Path):
     """Run Python code as an ordinary user (root may do everything, which hides permission errors)."""
-    for folder in (tmp_path, *tmp_path.parents):  # pytest keeps its folders to their owner
-        if folder.stat().st_mode & 0o055 != 0o055:
-            folder.chmod(folder.stat().st_mode | 0o055)
 
     def run(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        for folder in (tmp_path, *tmp_path.parents):  # pytest keeps its folders to their owner
+            if folder.stat().st_mode & 0o055 != 0o055:
+                folder.chmod(folder.stat().st_mode | 0o055)
         command = [sys.executable, "-c", code, *arguments]
         if os.getuid() == 0:
             command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
