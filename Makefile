@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # On a public machine give PyTorch's CPU wheel index here; without one, pip takes what its own settings name.
 TORCH_INDEX ?=
+# A worker a core, each with servers of its own; whole files go to a worker, in the order of their names.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help setup cycle test check format bench bench-serving images soak clean
@@ -26,7 +28,7 @@ cycle: setup ## The whole cycle on scanned handwritten digits, then a page to tr
 
 test: setup ## All tests: of each model module alone, then of the platform.
 	for module in model_modules/*/; do (cd $$module && ../../$(BIN)/python -m pytest) || exit; done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: setup ## Lint, format, types and import contracts.
 	$(BIN)/ruff check .

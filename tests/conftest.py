@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Trainings here are so small that a second thread only waits for the first, at the cost of a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _docker_in_turns(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests look at all containers of the one engine, so only one test at a time uses it, in whatever process."""
+    if not request.node.get_closest_marker("docker"):
+        yield
+        return
+    with Path(tempfile.gettempdir(), "volvox-tests-docker.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
@@ -58,10 +74,13 @@ def test_data() -> Path:
 
 
 @pytest.fixture
-def as_user():
+def as_user(tmp_path: Path):
     """Run Python code as an ordinary user (root may do everything, which hides permission errors)."""
 
     def run(code: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        for folder in (tmp_path, *tmp_path.parents):  # pytest keeps its folders to their owner
+            if folder.stat().st_mode & 0o055 != 0o055:
+                folder.chmod(folder.stat().st_mode | 0o055)
         command = [sys.executable, "-c", code, *arguments]
         if os.getuid() == 0:
             command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]

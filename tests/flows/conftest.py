@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.flows import nearest
+from tests.flows import legacy, nearest
 
 STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
 QUICK = ("--module", "nearest", "--no-image")  # a module that needs no torch
@@ -42,6 +43,13 @@ class Installation:
 
     def json(self, *words: str) -> Any:
         return json.loads(self.run(*words, "--json").stdout)
+
+    def registered(self) -> list[tuple[str, str]]:
+        """Name and number of every registered version, asked of MLflow itself: `volvox models` takes seconds."""
+        server = json.loads((self.home / "stack" / "mlflow.json").read_text())["url"]
+        asked = f"{server}/api/2.0/mlflow/model-versions/search?max_results=1000"
+        found = httpx.get(asked, timeout=120).raise_for_status().json().get("model_versions", [])
+        return [(version["name"], version["version"]) for version in found]
 
     def run_until(
         self, line: str, *words: str, number: int = signal.SIGKILL, then: Callable[[], None] = lambda: None
@@ -89,6 +97,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     """One running stack for all tests of a session; every test uses a model name of its own."""
     folder = tmp_path_factory.mktemp("installation")
     nearest.install(folder / "site")
+    nearest.install(folder / "site", "legacy", legacy.CODE, "title: Dark or light\n")
     paths = [str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     made = Installation(folder / "home", {"PYTHONPATH": os.pathsep.join(paths)})
     made.run("up")

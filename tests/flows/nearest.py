@@ -63,14 +63,16 @@ def predict(image, top):
 """
 
 
-def install(site: Path) -> None:
-    """Write the module as pip would have installed it below `site`."""
-    package, info = site / "nearest_package", site / "nearest-1.0.dist-info"
+def install(site: Path, name: str = "nearest", code: str = CODE, metadata: str = "") -> None:
+    """Write the module, or another one, as pip would have installed it below `site`."""
+    package, info = site / f"{name}_package", site / f"{name}-1.0.dist-info"
     for folder in (package, info):
         folder.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "api.py").write_text(CODE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nearest\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[deepaas.v2.model]\nnearest = nearest_package.api\n")
+    (package / "api.py").write_text(code)
+    if metadata:
+        (package / "metadata.yaml").write_text(metadata)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[deepaas.v2.model]\n{name} = {name}_package.api\n")
     files = [path for folder in (package, info) for path in folder.iterdir()]
     (info / "RECORD").write_text("".join(f"{path.relative_to(site)},,\n" for path in files))

@@ -21,10 +21,6 @@ def _reused(cycle: dict) -> dict[str, bool]:
     return {stage["stage"]: stage["reused"] for stage in cycle["stages"]}
 
 
-def _versions(installation: Installation, name: str) -> list[dict]:
-    return [version for version in installation.json("models") if version["name"] == name]
-
-
 @pytest.fixture(scope="module")
 def first(installation: Installation, digits: Path) -> dict:
     return installation.json("cycle", str(digits), "--name", "first", *SMALL)
@@ -123,18 +119,28 @@ def test_a_cycle_killed_at_every_stage_boundary_goes_on_and_makes_nothing_twice(
     _assert_made_once(installation, "killed", last)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [
+        ("interrupted", (*QUICK, "--steps", "60"), r"\btraining: \d+/60 steps"),
+        pytest.param(
+            "interrupted-network", (*SMALL, "--epochs", "40"), r"\btraining: \d+/40 epochs, .* accuracy",
+            marks=pytest.mark.soak,
+        ),
+    ],
+)  # fmt: skip
 def test_a_cycle_killed_inside_training_goes_on_from_its_newest_checkpoint(
-    installation: Installation, digits: Path
+    installation: Installation, digits: Path, name: str, arguments: tuple[str, ...], line: str
 ) -> None:
-    words = ("cycle", str(digits), "--name", "interrupted", *SMALL, "--epochs", "40")
+    words = ("cycle", str(digits), "--name", name, *arguments)
     before = _unfinished_runs(installation)
-    assert installation.run_until(r"\btraining: \d+/40 epochs, .* accuracy", *words) == -9
+    assert installation.run_until(line, *words) == -9
     (run,) = _unfinished_runs(installation) - before
     said = installation.run(*words).stderr
     assert re.search(r"training: went on from epoch [1-9]", said), said
     last = installation.json(*words)
     assert last["model"]["run_id"] == run, "the same MLflow run goes on"
-    _assert_made_once(installation, "interrupted", last)
+    _assert_made_once(installation, name, last)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.soak)])
@@ -154,7 +160,7 @@ def _unfinished_runs(installation: Installation) -> set[str]:
 
 
 def _assert_made_once(installation: Installation, name: str, last: dict) -> None:
-    assert len(_versions(installation, name)) == 1
+    assert [found for found, _ in installation.registered()].count(name) == 1
     catalogue = httpx.get(last["service"]["url"] + "/catalogue/catalogue.json").json()
     entries = catalogue["entries"] if isinstance(catalogue, dict) else catalogue
     assert len([entry for entry in entries if entry["name"] == name]) == 1

@@ -48,6 +48,7 @@ def test_progress_tells_every_epoch(version):
     assert set(lines[0]["metrics"]) == {"train_loss", "val_loss", "val_accuracy", "learning_rate"}
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_the_same_seed_gives_the_same_metrics_and_another_one_others(dataset, tmp_path):
     def trained(seed: int, name: str) -> dict:
         return api.train(data=dataset, output=tmp_path / name, epochs=2, seed=seed)["metrics"]
@@ -57,6 +58,7 @@ def test_the_same_seed_gives_the_same_metrics_and_another_one_others(dataset, tm
     assert other["train_loss"] != pytest.approx(first["train_loss"], abs=1e-4)
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(dataset, tmp_path, monkeypatch):
     whole = api.train(data=dataset, output=tmp_path / "whole", epochs=4)
     kept = tmp_path / "kept"
@@ -99,6 +101,7 @@ def test_a_training_killed_by_the_kernel_goes_on(dataset, tmp_path):
     assert len(found[1]["history"]) == numbers[-1]
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_a_torn_checkpoint_is_passed_over(dataset, tmp_path, caplog):
     kept = tmp_path / "kept"
     api.train(data=dataset, output=tmp_path / "first", checkpoints=kept, epochs=3)
@@ -113,6 +116,7 @@ def test_a_torn_checkpoint_is_passed_over(dataset, tmp_path, caplog):
     assert "epoch-00003.ckpt cannot be read" in caplog.text
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_checkpoints_of_other_arguments_are_not_used(dataset, tmp_path):
     kept = tmp_path / "kept"
     api.train(data=dataset, output=tmp_path / "first", checkpoints=kept, epochs=1)
@@ -130,12 +134,14 @@ def test_a_finished_training_is_only_exported_again(dataset, tmp_path):
     assert again_bytes == first_bytes
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_a_version_with_the_same_classes_keeps_its_head(version, dataset, tmp_path):
     goes_on = api.train(data=dataset, output=tmp_path / "out", weights=version, epochs=1, learning_rate=1e-9)
     assert goes_on["recipe"]["freeze_epochs"] == 0
     assert goes_on["metrics"]["val_accuracy"] >= 0.9
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_a_version_with_other_classes_gets_a_new_head_and_learns_it_first(version, tmp_path):
     from safetensors.torch import load_file
 
@@ -151,11 +157,13 @@ def test_a_version_with_other_classes_gets_a_new_head_and_learns_it_first(versio
     assert not torch.equal(before["backbone.stem.0.weight"], moved["backbone.stem.0.weight"])
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_training_stops_early_where_nothing_improves(dataset, tmp_path):
     told = api.train(data=dataset, output=tmp_path / "out", epochs=50, batch_size=6, patience=2, learning_rate=1e-9)
     assert told["metrics"]["epochs"] < 50
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_folders_are_classes_where_there_are_no_lists(dataset, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "images").symlink_to(dataset / "images")
@@ -164,6 +172,7 @@ def test_folders_are_classes_where_there_are_no_lists(dataset, tmp_path):
     assert told["images"] == {"train": 96, "val": 24}
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_two_processes_share_the_work(dataset, tmp_path):
     told = api.train(data=dataset, output=tmp_path / "out", accelerator="cpu", devices=2, epochs=2)
     assert told["metrics"]["epochs"] == 2
@@ -181,6 +190,7 @@ def test_places_are_taken_from_the_environment(dataset, tmp_path, monkeypatch):
     assert (tmp_path / "kept" / "epoch-00001.ckpt").is_file()
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_images_that_do_not_fit_into_memory_are_decoded_each_time(dataset, tmp_path, monkeypatch):
     kept = api.train(data=dataset, output=tmp_path / "kept", epochs=1)
     monkeypatch.setattr("image_classifier.pixels.free_memory", lambda: 1000)

@@ -91,7 +91,7 @@ def on_a_terminal(variables: dict[str, str], ending: signal.Signals) -> tuple[st
     os.close(slave)
     seen = b""
     began, sent = time.monotonic(), False
-    while time.monotonic() - began < 30:
+    while time.monotonic() - began < 120:
         if select.select([master], [], [], 0.1)[0]:
             try:
                 block = os.read(master, 65536)

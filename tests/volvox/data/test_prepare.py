@@ -165,8 +165,6 @@ with tempfile.TemporaryDirectory() as place:
     made = prepare(listed(root), Options(), Store(Path(place)), name="x", source="x")
 print([(left_out.file, left_out.reason) for left_out in made.rejected])
 """
-    for parent in folder.parents[:3]:
-        parent.chmod(0o755)
     (folder / "cat" / "00.png").chmod(0)
     told = as_user(code, str(folder))
     assert told.returncode == 0, told.stderr

@@ -44,6 +44,10 @@ def test_no_request_fails_while_versions_take_over(server: RunningServer) -> Non
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
+    end = time.monotonic() + 30
+    while "0" not in versions:
+        assert time.monotonic() < end, failures
+        time.sleep(0.02)
     for version in ("1", "2", "3"):
         assert server.deploy(version).status_code == 201
     time.sleep(0.2)
