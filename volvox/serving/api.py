@@ -6,31 +6,26 @@ import time
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from volvox.serving import job_api, openapi, outcome
+from volvox.serving import job_api, openapi, outcome, swagger
 from volvox.serving.asking import Answer
 from volvox.serving.reading import received, until_gone
+from volvox.serving.routing import with_and_without_slash
 from volvox.serving.served import ServedModel
 from volvox.serving.services import Services
 
 
 def routes() -> list[Route]:
     """Everything under `/v2/`, `/health/` and `/openapi.json`; a missing last slash is answered 308."""
-    canonical = [
-        Route("/v2/", _version),
-        Route("/v2/models/", _models),
-        Route("/v2/models/{name}/", _model),
-        Route("/v2/models/{name}/predict/", _predict, methods=["POST"]),
-    ]
-    without_slash = [
-        Route(route.path.rstrip("/"), _with_slash, methods=["GET", "POST", "PUT", "DELETE"]) for route in canonical
-    ]
     return [
-        *canonical,
-        *without_slash,
+        *with_and_without_slash("/v2/", _version),
+        *with_and_without_slash("/v2/models/", _models),
+        *with_and_without_slash("/v2/models/{name}/", _model),
+        *with_and_without_slash("/v2/models/{name}/predict/", _predict, ["POST"]),
         Route("/openapi.json", _openapi),
+        Route("/swagger.json", _swagger),
         Route("/health/live", _live),
         Route("/health/ready", _ready),
     ]
@@ -44,7 +39,7 @@ def base_of(request: Request) -> str:
 def versions(request: Request) -> dict[str, Any]:
     """What the root answers to a program."""
     base = base_of(request)
-    links = [{"rel": "describedby", "type": "application/json", "href": f"{base}/openapi.json"}]
+    links = [{"rel": "describedby", "type": "application/json", "href": f"{base}/swagger.json"}]
     if request.app.state.offered.docs:
         links.insert(0, {"rel": "help", "type": "text/html", "href": f"{base}/api"})
     return {"versions": [_version_of(base)], "links": links}
@@ -109,16 +104,19 @@ async def _predict(request: Request) -> Response:
     return told
 
 
-async def _with_slash(request: Request) -> Response:
-    url = request.url.path + "/" + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(url, 308)
-
-
 async def _openapi(request: Request) -> Response:
     wanted = request.query_params.get("model")
     services = _services(request)
     models = [services.get(wanted)] if wanted else list(services)
     return JSONResponse(openapi.document(models, str(request.base_url).rstrip("/")))
+
+
+async def _swagger(request: Request) -> Response:
+    offered = request.app.state.offered
+    told = swagger.document(
+        _services(request), base_path=offered.base_path, predict=offered.predict, train=offered.train
+    )
+    return JSONResponse(told)
 
 
 async def _live(_: Request) -> Response:

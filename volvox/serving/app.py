@@ -20,6 +20,7 @@ from volvox.serving.jobs import Jobs
 from volvox.serving.limits import Limits
 from volvox.serving.offered import Gate, Offered
 from volvox.serving.refusals import Malformed
+from volvox.serving.routing import single_slashes
 from volvox.serving.services import Services
 
 HEADERS = {
@@ -59,14 +60,7 @@ def create_app(
             await services.close()
 
     app = Starlette(
-        routes=[
-            *api.routes(),
-            *debugging.routes(),
-            *job_api.routes(),
-            *trainings.routes(),
-            *admin.routes(),
-            *pages.routes(),
-        ],  # fmt: skip
+        routes=[route for part in (api, debugging, job_api, trainings, admin, pages) for route in part.routes()],
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
@@ -89,6 +83,8 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and (redirect := single_slashes(request)):
+        return redirect
     if error.status_code == 404 and pages.wanted(request):
         return pages.not_found(request, f"there is no page {request.url.path}")
     return api.text(error.status_code, error.detail, dict(error.headers or {}))

@@ -9,12 +9,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from volvox.serving.routing import with_and_without_slash
+
 _MOST_BYTES = 1 << 20
 
 
 def routes() -> list[Route]:
     """`/v2/debug/`: 204 unless the server was started with it."""
-    return [Route("/v2/debug/", _debug)]
+    return with_and_without_slash("/v2/debug/", _debug)
 
 
 async def _debug(request: Request) -> Response:

@@ -23,19 +23,20 @@ from volvox.errors import NotFound
 from volvox.serving import api, openapi, opening
 from volvox.serving.reading import received
 from volvox.serving.refusals import Malformed
+from volvox.serving.routing import Exact, moved
 from volvox.serving.served import ServedModel
 from volvox.serving.services import Services, samples
 from volvox.serving.smoke import classifications, fault, file_argument
 
 _HERE = Path(__file__).parent
 _WEB = _HERE.parent / "web"
-_FOR_PROGRAMS = ("/v2", "/admin", "/health", "/openapi.json")
+_FOR_PROGRAMS = ("/v2", "/admin", "/health", "/openapi.json", "/swagger.json")
 
 
 def routes() -> list[BaseRoute]:
     """Every page, and the style sheets and scripts they need."""
     return [
-        Route("/", _home),
+        Exact("/", _home),
         Route("/docs", _docs),
         Route("/favicon.ico", _icon),
         Route("/api", _api),
@@ -56,7 +57,8 @@ def routes() -> list[BaseRoute]:
 
 def wanted(request: Request) -> bool:
     """Whether the answer is for a person rather than for a program."""
-    return not request.url.path.removeprefix(api.base_of(request)).startswith(_FOR_PROGRAMS)
+    for_people = "text/html" in request.headers.get("accept", "")
+    return for_people and not request.url.path.removeprefix(api.base_of(request)).startswith(_FOR_PROGRAMS)
 
 
 def not_found(request: Request, reason: str) -> Response:
@@ -95,7 +97,7 @@ async def _to_docs(request: Request) -> Response:
 
 
 async def _to_api(request: Request) -> Response:
-    return RedirectResponse(f"{api.base_of(request)}/api", 302)
+    return moved(302, f"{api.base_of(request)}/api")
 
 
 async def _icon(request: Request) -> Response:
