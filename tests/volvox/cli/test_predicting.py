@@ -145,7 +145,7 @@ def test_what_goes_wrong_is_told(url: str, files: Path, home, monkeypatch: pytes
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9 did not answer"):
         _ask("http://127.0.0.1:9", files / "a.png")
     monkeypatch.delenv("VOLVOX_WEB_URL", raising=False)
-    with pytest.raises(Unavailable, match="no web server runs for .*volvox up.*--url"):
+    with pytest.raises(Unavailable, match=r"no web server runs for .*volvox up.*--url"):
         _ask("", files / "a.png")
 
 
