@@ -137,17 +137,60 @@ def models(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file")
-@click.option("--name", default="", help="Model to ask; default: the only one that is served.")
-@click.option("--output", type=click.Path(path_type=Path), help="File for the answer instead of the terminal.")
-def predict(file: str, name: str, output: Path | None) -> None:
+@click.argument("file", required=False)
+@click.option(
+    "--input-file",
+    "inputs",
+    multiple=True,
+    metavar="FILE",
+    help=(
+        "Ask the server over HTTP about this file; several times for several files. The answer may be an image or an "
+        "archive too, and is not kept."
+    ),
+)
+@click.option("--name", "--model-name", default="", help="Model to ask; default: the only one that is served.")
+@click.option(
+    "--output",
+    "--output-file",
+    type=click.Path(path_type=Path),
+    help="File for the answer instead of the terminal; for several files a folder.",
+)
+@click.option("--content-type", default="", help="What the answer shall be, e.g. image/png, where the model can.")
+@click.option("--url", default="", help="Address of the server to ask over HTTP (default: the stack's).")
+@click.option("--json", "compact", is_flag=True, help="One line of JSON for each answer.")
+def predict(
+    *,
+    file: str | None,
+    inputs: tuple[str, ...],
+    name: str,
+    output: Path | None,
+    content_type: str,
+    url: str,
+    compact: bool,
+) -> None:
     """Ask a served model about a file and print its answer (JSON).
 
-    FILE is a path, file://, or https://.
-    """
+    FILE is a path, file://, or https://. With --input-file, --url or --content-type any model server is asked, one of
+    DEEPaaS too.
+
+    \b
+    Examples:
+      volvox predict flower.png
+      volvox predict --input-file a.png --input-file b.png --output-file answers/
+      volvox predict --input-file a.png --content-type image/png --output-file boxes.png --url http://127.0.0.1:5000
+    """  # noqa: D301 - click wants the backspace itself
+    asked = [*([file] if file else []), *inputs]
+    if not asked:
+        raise InvalidInput("give a FILE to ask about, or --input-file FILE")
+    if inputs or url or content_type:
+        from volvox.cli import predicting
+
+        predicting.predict(asked, url=url, model=name, content_type=content_type, output=output, compact=compact)
+        return
     from flows.local import ask
 
-    told = json.dumps(asyncio.run(ask(file, name, Home.current())), indent=2, ensure_ascii=False)
+    indent = None if compact else 2
+    told = json.dumps(asyncio.run(ask(asked[0], name, Home.current())), indent=indent, ensure_ascii=False)
     if output is None:
         click.echo(told)
     else:

@@ -51,3 +51,57 @@ def test_every_target_of_make_that_is_shown_exists() -> None:
     shown = {target for page in PAGES for target in re.findall(r"make ([a-z]+)", page.read_text())}
     assert shown
     assert shown <= targets
+
+
+def test_the_servers_that_are_shown_start_with_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each `volvox serve` of the page, up to the port: the modules are found, the options understood."""
+    from volvox.errors import Unavailable
+    from volvox.serving import running
+
+    _modules_of_the_page(tmp_path, monkeypatch)
+    opened: list[str] = []
+
+    def bind(host: str, port: int) -> None:
+        opened.append(f"{host}:{port}")
+        raise Unavailable("far enough")
+
+    monkeypatch.setattr(running, "_bind", bind)
+    lines = [line for page, line in _commands() if page == "serving.md" and line.startswith("serve")]
+    assert len(lines) >= 6
+    for line in lines:
+        with pytest.raises(Unavailable, match="far enough"):
+            load("serve").main(shlex.split(line, comments=True)[1:], standalone_mode=False)
+    assert len(opened) == len(lines)
+
+
+def test_the_commands_of_deepaas_that_are_shown_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from volvox.deepaas import cli, predict
+    from volvox.serving import commands
+
+    text = (ROOT / "docs" / "serving.md").read_text()
+    shown = [shlex.split(line) for line in re.findall(r"^deepaas-\w+ .*", text, re.MULTILINE)]
+    assert {line[0] for line in shown} == {"deepaas-run", "deepaas-cli", "deepaas-predict"}
+    for name, *words in shown:
+        if name == "deepaas-run":
+            commands.serve.make_context(name, words)
+        elif name == "deepaas-predict":
+            predict._options().parse_args(words)
+        else:
+            before, method, _ = cli._split(words)
+            assert cli._options().parse_args(before)
+            assert method in cli.METHODS
+
+
+def _modules_of_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from volvox.modules import interpreter
+
+    for place, points in (("my-module", ("my_module",)), ("several", ("first", "second"))):
+        (folder / place / "my_package").mkdir(parents=True)
+        (folder / place / "my_package" / "api.py").touch()
+        listed_points = "\n".join(f'{point} = "my_package.api"' for point in points)
+        (folder / place / "pyproject.toml").write_text(f'[project.entry-points."deepaas.v2.model"]\n{listed_points}\n')
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("DEEPAAS_V2_MODEL", raising=False)
+    installed = {"image_classifier": "image_classifier.api"}
+    there = {"": installed, "my-module/.venv/bin/python": {"my_module": "my_package.api"}}
+    monkeypatch.setattr(interpreter, "inspect", lambda python: interpreter.Interpreter(python, there[python]))

@@ -109,6 +109,12 @@ class TestWithAnEngine:
             )
             assert opened.execute(container, ["python", "-c", code])[1].strip() == "1000 []"
             assert opened.execute(container, ["sh", "-c", "command -v gcc cc ld"])[0] != 0
+            for command in ("deepaas-run", "deepaas-cli", "deepaas-predict"):
+                status, said = opened.execute(container, [command, "--version"])
+                assert (status, [int(part) for part in said.strip().split(".")] >= [2, 5, 0]) == (0, True), said
+            line = "deepaas-cli --deepaas_method_output /tmp/metadata.json get_metadata 2>&1"
+            status, said = opened.execute(container, ["sh", "-c", line])
+            assert (status, "return: {" in said) == (0, True), said
             assert _healthy(opened, container)
         parts = {part["name"] for part in json.loads(store.path(image.sbom_object).read_bytes())["components"]}
         assert {"volvox", "volvox-standin", "onnxruntime", "numpy"} <= parts

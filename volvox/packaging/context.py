@@ -2,7 +2,7 @@
 
 - `Dockerfile`: from the base image; dependencies, then code, then weights.
 - `requirements.txt`: what serving needs, pinned; `slim.py` takes out of it what serving never imports.
-- `wheels/`: volvox and the model module.
+- `wheels/`: volvox, the model module, and the commands of DEEPaaS by their own names.
 - `model/`: the weights; what only training reads stays out.
 - `check/`: a held-out image, which the container is asked before the image counts.
 """
@@ -21,7 +21,7 @@ from volvox import progress
 from volvox.identity import digest_of, files_digest
 from volvox.modules.discovery import Module
 from volvox.packaging.requirements import Pin, closure, requirements_text
-from volvox.packaging.wheels import build_wheel
+from volvox.packaging.wheels import build_from_source, build_wheel
 
 PORT = 5000
 _TRAINING_ONLY = {".safetensors", ".ckpt"}
@@ -105,6 +105,7 @@ def write_context(recipe: Recipe, folder: Path) -> Path:
     wheels.mkdir(parents=True)
     for name in recipe.roots:
         build_wheel(name, wheels)
+    build_from_source("volvox-deepaas", _deepaas_commands(), wheels)
     (folder / "requirements.txt").write_text(requirements_text(recipe.pins, gpu=recipe.gpu))
     shutil.copyfile(Path(__file__).parent / "slim.py", folder / "slim.py")
     _copy_weights(recipe.weights, folder / "model")
@@ -169,6 +170,12 @@ def image_labels(
     }
     oci = {f"org.opencontainers.image.{key}": str(value) for key, value in told.items() if value}
     return oci | {f"volvox.{key}": value for key, value in sorted(digests.items())}
+
+
+def _deepaas_commands() -> Path:
+    import volvox
+
+    return Path(volvox.__file__).parent.parent / "deployments" / "deepaas_commands"
 
 
 def _copy_weights(source: Path, target: Path) -> None:

@@ -44,7 +44,7 @@ def build_wheel(name: str, folder: Path) -> Path:
     """
     installed = distribution(name)
     source = _source(installed)
-    return _from_source(name, source, folder) if source else _from_files(installed, folder)
+    return build_from_source(name, source, folder) if source else _from_files(installed, folder)
 
 
 def _source(installed: Distribution) -> Path | None:
@@ -55,7 +55,12 @@ def _source(installed: Distribution) -> Path | None:
     return path if (path / "pyproject.toml").is_file() else None
 
 
-def _from_source(name: str, source: Path, folder: Path) -> Path:
+def build_from_source(name: str, source: Path, folder: Path) -> Path:
+    """Write the wheel of the distribution `name`, whose source lies in `source`, into `folder`.
+
+    Raises:
+        InvalidInput: If it does not build.
+    """
     system = tomllib.loads((source / "pyproject.toml").read_text()).get("build-system", {})
     backend = system.get("build-backend", "setuptools.build_meta:__legacy__")
     extra = "\n".join(str(source / path) for path in system.get("backend-path", ()))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,25 @@ def _digest(folder: Path) -> str:
 
 def test_equal_recipes_give_equal_contexts(recipe: Recipe, tmp_path: Path) -> None:
     assert _digest(write_context(recipe, tmp_path / "a")) == _digest(write_context(recipe, tmp_path / "b"))
+
+
+def test_the_commands_of_deepaas_are_in_a_wheel_of_their_own(recipe: Recipe, tmp_path: Path) -> None:
+    wheels = sorted((write_context(recipe, tmp_path / "context") / "wheels").iterdir())
+    points = {
+        wheel.name.partition("-")[0]: read(wheel)
+        for wheel in wheels
+        if wheel.name.startswith(("volvox-", "volvox_dee"))
+    }
+    assert set(re.findall(r"^[\w-]+", points["volvox_deepaas"], re.MULTILINE)) == {
+        "deepaas-run", "deepaas-cli", "deepaas-predict"
+    }  # fmt: skip
+    assert "deepaas-" not in points["volvox"], "an installed deepaas would lose its own"
+
+
+def read(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        return archive.read(name).decode().partition("[console_scripts]")[2].partition("[")[0]
 
 
 def test_what_only_training_reads_stays_out_where_there_is_an_export(recipe: Recipe, tmp_path: Path) -> None:

@@ -247,3 +247,22 @@ class TestRefused:
         code, errors = servers.refused("serve", "--config-file", str(servers.folder / "wrong.conf"))
         assert code == 2
         assert "wrong.conf cannot be read" in errors
+
+
+def test_a_module_is_served_in_an_interpreter_of_its_own(servers: Servers, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", own], check=True)
+    (servers.folder / "where.py").write_text("import sys\ndef predict():\n    return sys.prefix\n")
+    url = servers.url("--module", "./where.py", "--python", str(own))
+    assert httpx.post(f"{url}/v2/models/where/predict/").json()["predictions"] == str(own)
+
+
+def test_a_deployed_model_may_have_an_interpreter_of_its_own(server, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", own], check=True)
+    (tmp_path / "where.py").write_text("import sys\ndef predict():\n    return sys.prefix\n")
+    asked = {"model_version": "a" * 64, "module": f"where = where @ {tmp_path}"}
+    told = server.admin.put("/admin/models/where", json={**asked, "python": "/nowhere"})
+    assert (told.status_code, "there is no Python at /nowhere" in told.json()["error"]) == (422, True)
+    assert server.admin.put("/admin/models/where", json={**asked, "python": str(own)}).status_code == 201
+    assert server.client.post("/v2/models/where/predict/").json()["predictions"] == str(own)
