@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
-from volvox.serving import admin, api, outcome, pages
+from volvox.serving import access, admin, api, metrics, oip, outcome, pages
+from volvox.serving.guard import Guard, Guarded, GuardSettings
 from volvox.serving.limits import Limits
 from volvox.serving.refusals import Malformed
 from volvox.serving.services import Services
@@ -31,13 +32,19 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-def create_app(home: Path, limits: Limits | None = None, services: Services | None = None) -> Starlette:
+def create_app(
+    home: Path, limits: Limits | None = None, services: Services | None = None, guard: GuardSettings | None = None
+) -> Starlette:
     """The application; its models start when it does, and end with it.
 
     Args:
         home: The folder that holds all state (VOLVOX_HOME): `serving/`, `catalogue/`, `stack/`.
         limits: How much it takes on.
         services: The models to serve (default: those that `home` remembers).
+        guard: Whom it answers (default: everybody).
+
+    Raises:
+        InvalidInput: If the guard's settings cannot be used.
     """
     limits = limits or Limits()
     services = services or Services(home / "serving", limits)
@@ -50,13 +57,16 @@ def create_app(home: Path, limits: Limits | None = None, services: Services | No
         finally:
             await services.close()
 
-    app = Starlette(
-        routes=[*api.routes(), *admin.routes(), *pages.routes()],
+    app = _App(
+        routes=[*api.routes(), *admin.routes(), *metrics.routes(), *oip.routes(), *pages.routes()],
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
     app.router.redirect_slashes = False  # it answers 307, DEEPaaS 308
     app.state.home, app.state.services = home, services
+    if guard:
+        services.guard = Guard(guard)
+        app.add_middleware(Guarded, guard=services.guard)
     app.add_middleware(_Headers)
     return app
 
@@ -79,8 +89,16 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    number = access.current.get()
+    log.error("%s %s failed (request %s)", request.method, request.url.path, number, exc_info=error)
     return api.text(500, f"{type(error).__name__} in the server; its log says more")
+
+
+class _App(Starlette):
+    """Answers what goes wrong inside of `Requests`, so that this too has an id and is counted."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return access.Requests(super().build_middleware_stack(), self.state.services)
 
 
 class _Headers:

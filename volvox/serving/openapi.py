@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import volvox
+from volvox.serving import metrics, oip
 from volvox.serving.served import ServedModel
 
 _FORMATS = {"datetime": "date-time", "date": "date", "url": "uri", "email": "email", "uuid": "uuid"}
@@ -33,6 +34,7 @@ def document(models: Iterable[ServedModel], server: str) -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/v2/models/": {"get": {"summary": "The served models", "tags": ["models"], "responses": _ok("The models.")}}
     }
+    models = list(models)
     for model in models:
         name = model.deployed.name
         responses = _ok("The model.")
@@ -40,6 +42,7 @@ def document(models: Iterable[ServedModel], server: str) -> dict[str, Any]:
             "get": {"summary": f"What {name} is", "operationId": f"get_{name}", "tags": [name], "responses": responses}
         }
         paths[f"/v2/models/{name}/predict/"] = {"post": _predict(model)}
+    paths |= metrics.paths() | oip.paths(models)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Volvox model API", "version": volvox.__version__},
