@@ -6,9 +6,9 @@ BIN := .venv/bin
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup cycle test check format bench images soak clean
+.PHONY: help setup cycle test check format bench bench-serving images soak clean
 help: ## Show what there is.
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## A virtual environment in .venv with pinned dependencies.
 
@@ -38,9 +38,13 @@ format: setup ## Put the code in form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure: the cycle against a plain script, the command line's imports.
+bench: setup ## Measure: the cycle against a plain script, imports, and serving images where there is an engine.
 	$(BIN)/python -m benchmarks.cycle
 	$(BIN)/python -m benchmarks.imports
+	$(BIN)/python -m benchmarks.images
+
+bench-serving: setup ## Measure the model server against DEEPaaS, LitServe, BentoML, MLflow and FastAPI (long).
+	$(BIN)/python -m benchmarks.serving
 
 images: setup ## Build the serving image of every champion that has none.
 	$(BIN)/volvox images

@@ -11,46 +11,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from benchmarks.bench import Bench
 
 PAIRS = 2
 REPEATS = 3
 
 
-@dataclass
-class Bench:
-    """Runs command lines on one home and collects figures."""
-
-    home: Path
-    rows: list[tuple[str, float, float | None]] = field(default_factory=list)
-
-    def run(self, *words: str) -> tuple[float, str]:
-        """Wall seconds of one fresh process, and what it printed."""
-        environment = {**os.environ, "VOLVOX_HOME": str(self.home), "DOCKER_HOST": "unix:///nowhere"}
-        began = time.monotonic()
-        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
-        seconds = time.monotonic() - began
-        if done.returncode:
-            sys.exit(f"{' '.join(words)} failed:\n{done.stdout}\n{done.stderr}")
-        return seconds, done.stdout
-
-    def cycle(self, name: str, seed: int) -> tuple[float, dict[str, Any]]:
-        """Wall seconds of one `volvox cycle`, and its record."""
-        seconds, said = self.run("-m", "volvox", "cycle", "--demo", "--json", "--name", name, "--seed", str(seed))
-        return seconds, json.loads(said)
-
-    def told(self, title: str, figure: float, limit: float | None = None) -> None:
-        """Print a figure and remember it."""
-        self.rows.append((title, figure, limit))
-        print(f"{title:64} {figure:8.2f}" + (f"   limit {limit:g}" if limit is not None else ""), flush=True)
+def _cycle(bench: Bench, name: str, seed: int) -> tuple[float, dict[str, Any]]:
+    """Wall seconds of one `volvox cycle`, and its record."""
+    seconds, done = bench.run("-m", "volvox", "cycle", "--demo", "--json", "--name", name, "--seed", str(seed))
+    return seconds, json.loads(done.stdout)
 
 
 def main() -> int:
@@ -59,18 +35,17 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     pairs = parser.parse_args().pairs
     with tempfile.TemporaryDirectory(prefix="volvox-bench-") as place:
-        bench = Bench(Path(place, "home"))
+        bench = Bench(Path(place, "home"), {"DOCKER_HOST": "unix:///nowhere"})
         try:
             _measure(bench, pairs)
         finally:
             bench.run("-m", "volvox", "down")
-    broken = [title for title, figure, limit in bench.rows if limit is not None and figure > limit]
-    print(f"over the limit: {'; '.join(broken) or 'nothing'}")
-    return int(bool(broken))
+    print(f"over the limit: {'; '.join(bench.broken) or 'nothing'}")
+    return int(bool(bench.broken))
 
 
 def _measure(bench: Bench, pairs: int) -> None:
-    seconds, cold = bench.cycle("cold", 0)
+    seconds, cold = _cycle(bench, "cold", 0)
     bench.told("demo from nothing running, s", seconds, 90)
     bench.told("  of which orchestration (servers starting included), s", cold["orchestration_seconds"])
     bench.told("  errors on the held-out part, %", 100 * (1 - cold["evaluation"]["metrics"]["accuracy"]), 3)
@@ -78,7 +53,7 @@ def _measure(bench: Bench, pairs: int) -> None:
 
     images, cycles, plains, said = str(bench.home / "demo" / "digits"), [], [], []
     for pair in range(1, pairs + 1):
-        seconds, made = bench.cycle("warm", pair)
+        seconds, made = _cycle(bench, "warm", pair)
         cycles.append(seconds)
         said.append(made["orchestration_seconds"])
         seconds, _ = bench.run("-m", "benchmarks.plain", images, f"plain-{pair}", str(pair))
@@ -91,11 +66,11 @@ def _measure(bench: Bench, pairs: int) -> None:
     )
     bench.told("  orchestration as the cycle tells it, s (median)", statistics.median(said), 10)
 
-    again = [bench.cycle("warm", pairs) for _ in range(REPEATS)]
+    again = [_cycle(bench, "warm", pairs) for _ in range(REPEATS)]
     assert all(stage["reused"] for _, made in again for stage in made["stages"]), "every stage is reused"
     bench.told("unchanged second run, stack up, s (median)", statistics.median(seconds for seconds, _ in again), 10)
     bench.run("-m", "volvox", "down")
-    seconds, made = bench.cycle("warm", pairs)
+    seconds, made = _cycle(bench, "warm", pairs)
     assert all(stage["reused"] for stage in made["stages"] if stage["stage"] != "serving"), "nothing is made again"
     bench.told("unchanged second run after `volvox down`, s", seconds, 10)
 

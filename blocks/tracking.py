@@ -18,12 +18,14 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.tracking_calls import HttpCalls, LibraryCalls, TaggedVersion
-from volvox.errors import Unavailable
+from volvox import disks, progress
+from volvox.errors import Ended, Unavailable
 from volvox.settings import Home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_GONE_SECONDS = 15.0  # how long one is waited for that has ended: somebody may be starting it again
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -80,7 +82,7 @@ class Tracking(Block):
         """Point this process at the server and wait until it answers.
 
         Raises:
-            Unavailable: If it does not answer in time.
+            Unavailable: If it does not answer in time; `Ended`, sooner, if it is this machine's own and is gone.
         """
         os.environ.update(self.environment())
         await self._answering(patience_seconds)
@@ -161,14 +163,29 @@ class Tracking(Block):
     async def _answering(self, patience_seconds: float) -> None:
         if not self.served:
             return
-        deadline = time.monotonic() + patience_seconds
+        began, told = time.monotonic(), False
         while (said := await asyncio.to_thread(self._health, max(0.5, min(5.0, patience_seconds)))) is not None:
-            if time.monotonic() >= deadline:
+            waited, gone = time.monotonic() - began, self._ended()
+            if gone and waited >= min(patience_seconds, _GONE_SECONDS):
+                raise Ended(
+                    f"MLflow at {self.uri}, which records trainings and models, has ended; "
+                    "run the same command again: it starts MLflow and goes on where it was"
+                )
+            if gone and not told:
+                progress.note("MLflow has ended and is waited for; start it again: volvox up")
+                told = True
+            if waited >= patience_seconds:
                 raise Unavailable(
                     f"the tracking server at {self.uri} did not answer for {patience_seconds:g} s ({said}); "
                     "`volvox up` starts the local one, MLFLOW_TRACKING_URI names another"
                 )
             await asyncio.sleep(0.1)
+
+    def _ended(self) -> bool:
+        """Whether it was this machine's own server and its process is gone."""
+        from volvox.stack import state
+
+        return state.ended(Home.current(), "mlflow", self.uri)
 
     def _health(self, timeout_seconds: float) -> str | None:
         """None if the server answers, else what is wrong; urllib, because importing a better client costs 0.2 s."""
@@ -189,6 +206,7 @@ def unavailable_told(tracking: Tracking) -> Iterator[None]:
 
     Raises:
         Unavailable: If the server cannot be reached or failed itself.
+        VolvoxError: If it did because the disk of this machine's home, where its own server writes, is full.
     """
     try:
         yield
@@ -196,6 +214,8 @@ def unavailable_told(tracking: Tracking) -> Iterator[None]:
         code = getattr(error, "error_code", "")  # of an MlflowException; its class is not worth the import
         if code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
             raise
+        if disks.is_full(home := Home.current().root):
+            raise disks.full(home) from error
         said = str(error).partition("\n")[0][:300]
         raise Unavailable(f"the tracking server at {tracking.uri} does not answer: {said}") from error
 

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volvox import progress
-from volvox.errors import GateRefused, InvalidInput, NotFound
+from volvox import disks, progress
+from volvox.errors import GateRefused, InvalidInput, NotFound, VolvoxError
 from volvox.settings import Home
 from volvox.stack import stack
 from volvox.stack.state import addresses
@@ -32,17 +32,25 @@ def run_cycle(source: str, home: Home, **parameters: Any) -> Cycle:
     """
     stack.ensure(home)
     os.environ.update(stack.environment(home))  # before Prefect is imported: it reads its settings then
-    return asyncio.run(_run(source, home, parameters))
+    try:
+        return asyncio.run(_run(source, home, parameters))
+    except VolvoxError:
+        raise
+    except Exception as error:
+        if disks.is_full(home.root):  # what Prefect's server answers then says nothing of it
+            raise disks.full(home.root) from error
+        raise
 
 
 async def _run(source: str, home: Home, parameters: dict[str, Any]) -> Cycle:
     prefect_answers = asyncio.create_task(stack.wait_ready_async(home, "prefect"))
     from flows.cycle import cycle  # seconds of imports, while the server starts
+    from flows.lost_server import unless_prefect_ends
 
     await prefect_answers
     try:
         running: Any = cycle(source, **parameters)  # a coroutine, which Prefect's types do not tell
-        made = await running
+        made = await unless_prefect_ends(running, home)
     except GateRefused as refusal:
         if refusal.cycle is not None:
             refusal.cycle = _linked(refusal.cycle, home)

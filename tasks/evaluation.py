@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _FORM = "1"  # to be raised when the metrics or the report change: evaluations are made again then
 
+_SHOW_SECONDS = 10.0
+
 
 @task(
     name="evaluate_model",
@@ -209,8 +211,8 @@ async def _shown(made: Evaluation, model: TrainedModel, dataset: Dataset, tracki
     if tracking is not None and tracking.served and model.run_id and made.confusion:
         url = f"{tracking.uri.rstrip('/')}/get-artifact?path=evaluation%2Fconfusion.png&run_uuid={model.run_id}"
         showing.append(acreate_image_artifact(url, key=f"{key}-confusion", description="Row: true, column: predicted."))
-    with contextlib.suppress(Exception):
-        await asyncio.gather(*showing, return_exceptions=True)
+    with contextlib.suppress(Exception):  # Prefect's client alone would try for minutes where the server is gone
+        await asyncio.wait_for(asyncio.gather(*showing, return_exceptions=True), _SHOW_SECONDS)
 
 
 def _markdown(made: Evaluation, model: TrainedModel, dataset: Dataset) -> str:

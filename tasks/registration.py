@@ -98,7 +98,7 @@ def published_version(store: Store, reference: str) -> ModelVersion:
     name, _, number = reference.partition("/")
     found = find_record(store, *(("version", f"{name}-{number}") if number else (CHAMPION, name)), ModelVersion)
     if found is None:
-        wanted = f"version {number} of a model" if number else "a champion of a model"
+        wanted = f"version {number} of a model" if number else "champion of a model"
         raise NotFound(
             f"the store at {store.root} knows no {wanted} named {name!r}; `volvox models` lists what there is"
         )

@@ -121,6 +121,7 @@ async def _train(
                 environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
                 on_progress=_Listener(run), log=log,
             )  # fmt: skip
+            await tracking.activate()  # a server that was away meanwhile is waited for before anything is written to it
             if isinstance(returned, dict) and returned.get("resumed_from_epoch"):
                 progress.note(f"went on from epoch {returned['resumed_from_epoch']}")
             metrics = _metrics(returned)

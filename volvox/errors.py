@@ -6,6 +6,7 @@ VolvoxError              exit 1   HTTP 500
  │   └─ UnknownModule
  ├─ GateRefused          exit 3   HTTP 409   the model was evaluated and is not good enough
  ├─ Unavailable          exit 4   HTTP 503   a service did not answer; retried
+ │   └─ Ended            a service of this machine is gone; not retried
  └─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
 
 A message says what was asked, what is true, and what to do.
@@ -68,6 +69,10 @@ class Unavailable(VolvoxError):
 
     exit_code = 4
     status = 503
+
+
+class Ended(Unavailable):
+    """A service of this machine's stack has ended; nothing but a command of its owner starts it again."""
 
 
 class ModuleFailed(VolvoxError):

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from volvox.disks import full, full_behind
 from volvox.errors import InvalidInput
 
 
@@ -32,6 +33,8 @@ class Home:
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
+            if full_behind(error):
+                raise full(self.root) from error
             raise InvalidInput(
                 f"VOLVOX_HOME is {self.root}, which cannot be written ({error.strerror}); "
                 "set VOLVOX_HOME to a folder of yours"

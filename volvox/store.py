@@ -10,7 +10,6 @@ whole of a thing or nothing.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import io
@@ -25,7 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from volvox.errors import InvalidInput, NotFound, VolvoxError
+from volvox.disks import telling_full_disks
+from volvox.errors import InvalidInput, NotFound
 from volvox.identity import process_started, this_process
 
 _BLOCK = 1 << 20
@@ -169,7 +169,7 @@ class Store:
         The kernel lets go for a holder that is killed.
         """
         path = self.root / "locks" / f"{stage}-{key[:32]}"
-        with _telling_full_disks(self.root):
+        with telling_full_disks(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = path.open("w")
         try:
@@ -197,7 +197,7 @@ class Store:
 
     @contextlib.contextmanager
     def _incoming(self) -> Iterator[Path]:
-        with _telling_full_disks(self.root):
+        with telling_full_disks(self.root):
             folder = self.root / "incoming"
             folder.mkdir(parents=True, exist_ok=True)
             self._sweep(folder)
@@ -237,18 +237,3 @@ class Store:
 def _owner() -> str:
     pid, started = this_process()
     return f"{pid}-{started}-{_HOST}"
-
-
-@contextlib.contextmanager
-def _telling_full_disks(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise VolvoxError(
-                f"the disk of {root} is full; free some space or set VOLVOX_HOME to another disk, "
-                "then run the same command again: what is done is kept"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InvalidInput(f"{error.filename or root} cannot be written ({error.strerror})") from error
-        raise

@@ -6,12 +6,12 @@ Exit codes: 0 done; 1 a bug, or anything unforeseen; 2 wrong input or a wrong co
 
 from __future__ import annotations
 
-import errno
 import sys
 from dataclasses import dataclass
 
 import click
 
+from volvox.disks import full_behind
 from volvox.errors import ModuleFailed, VolvoxError
 
 # What the extra `cycle` brings and the base installation does not.
@@ -58,7 +58,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(error.format_message(), error.exit_code, traced=False)
     if isinstance(error, VolvoxError):
         return Failure(str(error), error.exit_code, trace=error.trace if isinstance(error, ModuleFailed) else "")
-    if full := _full_disk(error):
+    if full := full_behind(error):
         where = f" of {full.filename}" if full.filename else ""
         return Failure(f"the disk{where} is full; free some space, then run the same command again", 1)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _CYCLE:
@@ -85,11 +85,3 @@ def _cancelled(error: BaseException) -> bool:
 def _sentence(text: str) -> str:
     text = text.strip().rstrip(".")
     return text[:1].lower() + text[1:] if text[:2].istitle() and not text.isupper() else text
-
-
-def _full_disk(error: BaseException | None) -> OSError | None:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 
 from volvox import progress
 from volvox.cancelling import Cancelled
-from volvox.data.scratch import require_space
+from volvox.disks import require_space
 from volvox.errors import InvalidInput
 
 MOST_MEMBERS = 1_000_000

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from volvox.data.scratch import telling_full_disks
+from volvox.disks import telling_full_disks
 from volvox.errors import InvalidInput
 
 _COMPLETE = ".complete"

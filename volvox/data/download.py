@@ -15,7 +15,7 @@ from typing import Protocol
 
 from volvox import progress
 from volvox.cancelling import Cancelled
-from volvox.data.scratch import require_space, telling_full_disks
+from volvox.disks import require_space, telling_full_disks
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import digest_of, file_digest
 

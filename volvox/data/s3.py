@@ -15,7 +15,7 @@ from volvox import progress
 from volvox.cancelling import Cancelled
 from volvox.data.download import MOST_BYTES, Facts
 from volvox.data.folder import MOST_FILES
-from volvox.data.scratch import require_space, telling_full_disks
+from volvox.disks import require_space, telling_full_disks
 from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.identity import digest_of
 

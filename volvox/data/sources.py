@@ -17,7 +17,8 @@ from volvox.data.download import Facts, Remote, download
 from volvox.data.folder import Folder, listed
 from volvox.data.http import WebObject
 from volvox.data.s3 import BucketFolder, BucketObject
-from volvox.data.scratch import scratch_folder, telling_full_disks
+from volvox.data.scratch import scratch_folder
+from volvox.disks import telling_full_disks
 from volvox.errors import InvalidInput, NotFound
 from volvox.identity import digest_of, file_digest
 from volvox.naming import model_name

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from volvox import disks
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
 from volvox.modules.discovery import Module
 from volvox.settings import Home
@@ -48,6 +49,7 @@ async def call_module(
         InvalidInput: If the module refuses the arguments.
         NotFound: If it has no such function.
         ModuleFailed: If it raises, or its process dies.
+        VolvoxError: If it fails because the disk of one of the places is full.
         Unavailable: If the kernel killed it, which is nearly always a lack of memory.
     """
     places = places or {}
@@ -80,7 +82,12 @@ async def call_module(
             )  # fmt: skip
             async with _following(places.get("output"), on_progress), _ending(child):
                 code = await child.wait()
-        return _outcome(module, function, result, code, log)
+        try:
+            return _outcome(module, function, result, code, log)
+        except ModuleFailed as error:  # torch, for one, says nothing of a disk where it cannot write a file
+            if place := next((path for name, path in places.items() if name != "data" and disks.is_full(path)), None):
+                raise disks.full(place) from error
+            raise
 
 
 async def describe(module: Module, home: Home) -> dict[str, Any]:

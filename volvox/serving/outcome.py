@@ -10,7 +10,7 @@ from typing import Any
 from volvox.errors import VolvoxError
 from volvox.serving import access
 from volvox.serving.asking import Busy
-from volvox.serving.refusals import Malformed
+from volvox.serving.refusals import Malformed, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def said(header: dict[str, Any], body: bytes, name: str, number: str = "") -> Ou
     if kind == "missing":
         return text(501, message)
     if kind == "http" and 400 <= error["status"] < 600:
-        return text(error["status"], message)
+        return Outcome(error["status"], _TEXT, message.encode())
     if kind == "interrupted":
         return text(503, message, {"Retry-After": "1"})
     log.error("model %r failed: %s (request %s)", name, message, number or access.current.get())
@@ -50,6 +50,8 @@ def failed(error: VolvoxError) -> Outcome:
     """Why there is no answer."""
     if isinstance(error, Malformed):
         return Outcome(error.status, _JSON, json.dumps(error.messages).encode())
+    if isinstance(error, TooLarge):
+        return Outcome(error.status, _TEXT, str(error).encode())
     headers = {"Retry-After": "1"} if error.status == 503 else {}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after_seconds)

@@ -231,8 +231,6 @@ def _kind(content_type: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 def _json(text: bytes) -> Any:
-    if not text.strip():
-        return None
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,8 @@ from volvox.serving.pool import Pool
 from volvox.serving.reading import ACCEPT
 from volvox.serving.worker import Worker
 
-_LONGEST_PAUSE_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 30.0
+_PATIENCE = 4  # starts in a row that may fail before a model that was ready once is said to have failed
 
 log = logging.getLogger(__name__)
 
@@ -200,12 +201,14 @@ class ServedModel:
     async def _start_until_ready(self, instead_of: Worker | None = None) -> None:
         if instead_of is not None:
             await asyncio.shield(instead_of.end())  # it may be stuck in the module: nothing else would end it
-        pause = 1.0
+        pause, patience = _FIRST_PAUSE_SECONDS, _PATIENCE if self.description else 1
         while True:
             try:
                 return self._ready(await self._started())
             except ModuleFailed as error:
-                self._failed(error)
+                patience -= 1
+                if patience <= 0:  # a module that worked before may have met with an accident; the next start may do
+                    self._failed(error)
                 log.error("model %r cannot be served: %s\n%s", self.deployed.name, error, error.trace)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

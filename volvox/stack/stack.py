@@ -37,6 +37,7 @@ _SETTINGS = {
     "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",  # the local server has none
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is the same installation
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # all is in the run's log in Prefect; errors are told once
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # else each event that a lost server missed is printed whole
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -81,6 +81,14 @@ def addresses(home: Home) -> dict[str, str]:
     return found
 
 
+def ended(home: Home, name: str, url: str) -> bool:
+    """Whether `url` is where service `name` of this home listened last, and its process is gone."""
+    state = read(home, name)
+    if state is not None and state.alive:
+        return False
+    return url == (state.url if state is not None else f"http://127.0.0.1:{last_ports(home).get(name)}")
+
+
 def last_ports(home: Home) -> dict[str, int]:
     """The port each service had when it was started last."""
     try:

@@ -67,6 +67,7 @@ def describe(module: Any) -> dict[str, Any]:
         "metadata": json.loads(json.dumps(metadata, default=str)),
         "predict": describing.describe(loading.fields(module, "get_predict_args")),
         "train": describing.describe(loading.fields(module, "get_train_args")),
+        "response": describing.describe_schema(getattr(module, "schema", None)),
     }
 
 

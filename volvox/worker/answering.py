@@ -16,49 +16,70 @@ import inspect
 import json
 import sys
 import traceback
-from typing import Any, Dict, Iterator, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Tuple, Union
 
-from volvox.worker import accepting, describing, loading, tensors
+from volvox.worker import accepting, describing, loading, older_fields, tensors
 from volvox.worker.__main__ import as_json, describe
 
 Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
 
 _JSON = {"content_type": "application/json"}
 _CHUNK = 1 << 18
-_LOCATIONS = {"query": ("query",), "querystring": ("query",), "form": ("form",), "files": ("form",), "json": ("json",)}
 
 
-def gather(fields: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Raw values by wire name, each from where its field allows: query, then form and files, then the JSON body.
+class Gathering:
+    """Takes the raw values of a function's arguments out of requests."""
 
-    A list takes every repetition of its key; anything else takes the first. What no field asks for is ignored.
-    """
-    body = request.get("json")
-    found: dict[str, Any] = {}
-    for keyword, field in fields.items():
-        name = getattr(field, "data_key", None) or getattr(field, "load_from", None) or keyword
-        location = (getattr(field, "metadata", None) or {}).get("location", "")
-        if location in ("headers", "header"):
-            headers = {key.lower(): value for key, value in (request.get("headers") or {}).items()}
-            if name.lower() in headers:
-                found[name] = headers[name.lower()]
-            continue
-        for place in _LOCATIONS.get(location, ("query", "form", "json")):
-            if place == "json":
-                if isinstance(body, dict) and name in body:
-                    found[name] = body[name]
+    def __init__(self, fields: dict[str, Any]) -> None:
+        """What is asked of each field is asked once: wire name, places to look in, whether it takes several."""
+        self._wanted = [
+            (older_fields.wire_name(keyword, field), _places(_location(field)), describing.kind(field) == "array")
+            for keyword, field in fields.items()
+        ]
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raw values by wire name, each from where its field allows: query, then form and files, then the JSON body.
+
+        A list takes every repetition of its key; anything else takes the first. What no field asks for is ignored.
+        """
+        found: dict[str, Any] = {}
+        for name, places, several in self._wanted:
+            for place in places:
+                values = _PLACES[place](request, name)
+                if values:
+                    found[name] = values if several else values[0]
                     break
-                continue
-            values: list[Any] = list((request.get(place) or {}).get(name, ()))
-            if place == "form":
-                files = (request.get("files") or {}).get(name, ())
-                values = [
-                    loading.UploadedFile(name, told["path"], told["content_type"], told["name"]) for told in files
-                ] + values
-            if values:
-                found[name] = values if describing.kind(field) == "array" else values[0]
-                break
-    return found
+                if place == "json" and isinstance(body := request.get("json"), dict) and name in body:
+                    value = body[name]
+                    found[name] = [value] if several and value is not None and not isinstance(value, list) else value
+        return found
+
+
+def _in_form(request: dict[str, Any], name: str) -> list[Any]:
+    files = (request.get("files") or {}).get(name)
+    texts = (request.get("form") or {}).get(name)
+    if not files:
+        return texts or []
+    uploaded = [loading.UploadedFile(name, told["path"], told["content_type"], told["name"]) for told in files]
+    return [*uploaded, *(texts or ())]
+
+
+def _in_headers(request: dict[str, Any], name: str) -> list[Any]:
+    wanted = name.lower()
+    return [value for key, value in (request.get("headers") or {}).items() if key.lower() == wanted]
+
+
+_PLACES: dict[str, Callable[[dict[str, Any], str], list[Any]]] = {
+    "query": lambda request, name: (request.get("query") or {}).get(name) or [],
+    "form": _in_form,
+    "json": lambda request, name: [],  # noqa: ARG005 - its values are no lists of texts
+    "headers": _in_headers,
+}
+
+
+def _places(location: str) -> tuple[str, ...]:
+    fixed = {"querystring": "query", "files": "form", "header": "headers"}.get(location, location)
+    return (fixed,) if fixed in _PLACES else ("query", "form", "json")
 
 
 class Answering:
@@ -69,10 +90,13 @@ class Answering:
         self.name = name
         self.module = loading.load(name)
         self.description = describe(self.module)
-        self.fields = loading.fields(self.module, "get_predict_args")
+        self.fields = accepting.prepared(loading.fields(self.module, "get_predict_args"))
         self.arguments = describing.Arguments(self.fields)
+        self.gather = Gathering(self.fields)
         self.schema = _schema(getattr(self.module, "schema", None))
-        self._accepts = _accepts(self.fields)
+        self._offered = accepting.offered(self.fields)
+        self._accept_name = older_fields.wire_name("accept", self.fields["accept"]) if self._offered else ""
+        self._accept_is_header = _location(self.fields.get("accept")) in ("headers", "header")
         warm = getattr(self.module, "warm", None)
         if warm is not None:
             with contextlib.suppress(NotImplementedError):
@@ -137,30 +161,21 @@ class Answering:
         return answers
 
     def _keywords(self, request: dict[str, Any]) -> dict[str, Any]:
-        raw = gather(self.fields, request)
-        if self._accepts:
-            self._negotiate(raw, request)
+        raw = self.gather(request)
+        if self._offered:
+            self._negotiate(raw, (request.get("headers") or {}).get("accept"))
         return self.arguments.validated(raw)
 
-    def _negotiate(self, raw: dict[str, Any], request: dict[str, Any]) -> None:
+    def _negotiate(self, raw: dict[str, Any], header: str | None) -> None:
         """The `accept` argument: what the client names comes first, then the Accept header, then the default."""
-        name, choices, default, strict = self._accepts
-        header = (request.get("headers") or {}).get("accept")
-        said = raw.get(name)
-        if said == "*/*":
-            raw[name] = default
-        elif header and (said is None or said == header):
-            chosen = accepting.negotiated(header, choices)
-            if chosen is not None:
-                kinds = header.lower()
-                named = chosen.lower() in kinds or chosen.split("/")[0].lower() + "/*" in kinds
-                raw[name] = chosen if named else default
-            elif not strict:  # a client that never heard of the module's types, as every browser
-                raw.pop(name, None)
-        if raw.get(name) is None:
-            raw.pop(name, None)
-            if default is not None:
-                raw[name] = default
+        name = self._accept_name
+        if self._accept_is_header:
+            if header is not None and (chosen := accepting.chosen(header, self._offered)):
+                raw[name] = chosen
+        elif name not in raw and header is not None and (chosen := accepting.chosen(header, self._offered)):
+            raw[name] = chosen
+        if raw.get(name) == accepting.ANY:
+            raw[name] = self._offered[0]
 
     def _predict(self, keywords: dict[str, Any]) -> Answer:
         predict = getattr(self.module, "predict", None)
@@ -173,10 +188,10 @@ class Answering:
         return self._result(result, keywords)
 
     def _result(self, result: Any, keywords: dict[str, Any]) -> Answer:
-        accept = keywords.get("accept") if self._accepts else None
+        accept = keywords.get("accept") if self._offered else None
         plain = accept in (None, "application/json", "*/*")
         if isinstance(result, (bytes, bytearray, memoryview)) or hasattr(result, "read") or inspect.isgenerator(result):
-            return {"content_type": str(accept or "application/octet-stream")}, _bytes(result)
+            return {"content_type": "application/octet-stream" if plain else str(accept)}, _bytes(result)
         if not plain and isinstance(result, str):
             return {"content_type": str(accept)}, result.encode()
         if self.schema is None:
@@ -197,8 +212,9 @@ class Answering:
             return _told("refused", told, messages=getattr(error, "messages", None) or [str(error)])
         status = getattr(error, "status", None)
         if "HTTPException" in kinds and isinstance(status, int):
-            message = getattr(error, "text", None) or getattr(error, "reason", None) or str(error)
-            return _told("http", str(message), status=status)
+            text = getattr(error, "text", None)  # aiohttp's are whole bodies, `400: Bad Request` if nothing was given
+            reason = getattr(error, "reason", None) or str(error)
+            return _told("http", str(text) if text else f"{status}: {reason}", status=status)
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         print(trace, file=sys.stderr, flush=True)
         return _told("failed", told, trace=trace)
@@ -233,25 +249,17 @@ def _read(stream: Any, first: Any) -> Iterator[bytes]:
             first = stream.read(_CHUNK)
 
 
-def _accepts(fields: dict[str, Any]) -> Any:
-    """(wire name, offered types, default, whether it is bound to the header) of the argument `accept`, if any."""
-    field = fields.get("accept")
-    if field is None:
-        return None
-    told = describing.describe({"accept": field})[0]
-    choices = [kind for kind in told.get("choices") or () if isinstance(kind, str)]
-    if not choices:
-        return None
-    default = accepting.default(field, choices)
-    return told["name"], choices, default, told.get("location") in ("headers", "header")
+def _location(field: Any) -> str:
+    """Where a field's value must come from; empty where it may come from anywhere."""
+    metadata = getattr(field, "metadata", None) or {}
+    inner = metadata.get("metadata")  # where marshmallow does not know `metadata={...}`
+    return str(metadata.get("location") or (inner.get("location") if isinstance(inner, dict) else "") or "")
 
 
 def _schema(given: Any) -> Any:
     """The module's `schema`, a marshmallow class or a dict of fields, ready to validate; None where it has none."""
     if isinstance(given, dict):
-        from marshmallow import Schema
-
-        return Schema.from_dict(given)()
+        return older_fields.schema_class(given)()
     if given is None:
         return None
     if hasattr(given, "validate"):

@@ -1,20 +1,29 @@
 """What a module's webargs or marshmallow fields say, as plain JSON; and raw values through those fields.
 
 Both styles that modules are written in are read: `missing=`, `type="file"`, `location=`, `enum=` as extra keywords
-(they end up in `field.metadata`), and `load_default=` with `metadata={...}`.
+(they end up in `field.metadata`), and `load_default=` with `metadata={...}`; with marshmallow 2, 3 and 4.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-_TYPES = (  # first match wins: a Boolean is no Integer, an Integer is a Number
-    ("Boolean", "boolean"), ("Integer", "integer"), ("Float", "number"), ("Decimal", "number"), ("Number", "number"),
-    ("List", "array"), ("Tuple", "array"), ("Dict", "object"), ("Mapping", "object"), ("Nested", "object"),
-    ("DateTime", "datetime"), ("Date", "date"), ("Url", "url"), ("URL", "url"), ("Email", "email"), ("UUID", "uuid"),
-    ("String", "string"),
-)  # fmt: skip
+from volvox.worker import older_fields
+
+_TYPES = {  # of the class that comes first in a field's own line of parents
+    "DelimitedList": "string",  # one text with commas
+    "Boolean": "boolean", "Integer": "integer", "Float": "number", "Decimal": "number", "Number": "number",
+    "List": "array", "Tuple": "array", "Dict": "object", "Mapping": "object", "Nested": "object",
+    "DateTime": "datetime", "Date": "date", "Url": "url", "URL": "url", "Email": "email", "UUID": "uuid",
+    "String": "string",
+}  # fmt: skip
+_FORMATS = {
+    "Integer": "int32", "Float": "float", "UUID": "uuid", "DateTime": "date-time", "Date": "date", "Email": "email",
+    "Url": "url", "URL": "url",
+}  # fmt: skip
 
 
 class Refused(Exception):
@@ -29,87 +38,159 @@ class Refused(Exception):
         self.messages = messages
 
 
-def describe(fields: dict[str, Any]) -> list[dict[str, Any]]:
+class Arguments:
+    """The arguments of one function of a module, described and checked; made once, used for every request.
+
+    Attributes:
+        description: What `describe` tells.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        """The arguments that `fields`, keyword -> field, declare."""
+        self.description = describe(fields)
+        self._load = older_fields.loader(fields) if fields else None
+
+    def validated(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Raw values by wire name, turned into keyword arguments by the module's own fields; defaults filled in.
+
+        Names that no field has are ignored.
+
+        Raises:
+            Refused: With the module's messages by wire name, all of them at once.
+        """
+        return _loaded(self._load, raw) if self._load else {}
+
+
+def describe(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One JSON object for each argument.
 
-    Keys: `name` (on the wire), `keyword` (of the function), `type` (boolean integer number string array object date
-    datetime url email uuid file), `required`, `default` (where there is one), `help`, `choices`, `minimum`, `maximum`,
-    `items` (of an array), `location` (where it is fixed).
+    Always: `name` (on the wire), `keyword` (of the function), `type` (boolean integer number string array object date
+    datetime url email uuid file), `required`, `help`. Where it applies: `default` (`default_is_made` if anew for each
+    call), `choices`, `minimum`, `maximum`, `min_length`, `max_length`, `pattern`, `format` (int32 float date-time date
+    url uuid email, or the module's own, such as password), `nullable`, `read_only`, `location` (where it is fixed),
+    `untyped` (anything goes), `items` (the type of an array's elements) with `item` (their description), `values`
+    (the description of a mapping's), `fields` (the descriptions of an object's) with `many` and `schema` (the name of
+    its class), and `metadata` (the rest of what the module says of the field).
     """
     return [_describe(keyword, field) for keyword, field in fields.items()]
 
 
+def describe_schema(schema: Any) -> dict[str, Any] | None:
+    """What a module's `schema` (a dict of fields or a Schema class) says of its answers: `schema`, `fields`."""
+    if isinstance(schema, Mapping):
+        return {"schema": "ModelPredictionResponse", "fields": describe(schema)}
+    declared = getattr(schema, "_declared_fields", None)
+    if declared is None:
+        return None
+    return {"schema": getattr(schema, "__name__", type(schema).__name__), "fields": describe(dict(declared))}
+
+
 def kind(field: Any) -> str:
     """The type of one field, in the words of `describe`."""
-    if (getattr(field, "metadata", None) or {}).get("type") == "file":
+    if _metadata(field).get("type") == "file":
         return "file"
-    names = [parent.__name__ for parent in type(field).__mro__]
-    return next((ours for theirs, ours in _TYPES if theirs in names), "string")
+    return _first(field, _TYPES) or "string"
 
 
-class Arguments:
-    """The arguments of one function: a schema made once, for as many requests as come."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        from marshmallow import EXCLUDE, Schema
-
-        self._schema = Schema.from_dict(fields)(unknown=EXCLUDE) if fields else None
-
-    def validated(self, raw: dict[str, Any]) -> dict[str, Any]:
-        from marshmallow import ValidationError
-
-        if self._schema is None:
-            return {}
-        try:
-            loaded: Any = self._schema.load(raw)
-            return dict(loaded)
-        except ValidationError as error:
-            raise Refused(error.messages) from error
+def validated(fields: Mapping[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """`Arguments.validated` for one call only."""
+    return _loaded(older_fields.loader(fields), raw) if fields else {}
 
 
-def validated(fields: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-    """Raw values by wire name, turned into keyword arguments by the module's own fields; defaults filled in.
-
-    Raises:
-        Refused: With the module's messages, all of them at once.
-    """
-    if not fields:
-        return {}
-    from marshmallow import EXCLUDE, Schema, ValidationError
-
+def _loaded(load: Callable[[dict[str, Any]], Any], raw: dict[str, Any]) -> dict[str, Any]:
+    refusal: type[Exception] = importlib.import_module("marshmallow").ValidationError
     try:
-        loaded: Any = Schema.from_dict(fields)(unknown=EXCLUDE).load(raw)
-        return dict(loaded)
-    except ValidationError as error:
-        raise Refused(error.messages) from error
+        return dict(load(raw))
+    except refusal as error:
+        raise Refused(getattr(error, "messages", [str(error)])) from error
+
+
+def _first(field: Any, table: dict[str, str]) -> str | None:
+    return next((table[parent.__name__] for parent in type(field).__mro__ if parent.__name__ in table), None)
+
+
+def _metadata(field: Any) -> dict[str, Any]:
+    """The field's metadata; a marshmallow that does not know `metadata={...}` keeps it one level down."""
+    metadata = dict(getattr(field, "metadata", None) or {})
+    inner = metadata.pop("metadata", None)
+    return {**inner, **metadata} if isinstance(inner, dict) else metadata
 
 
 def _describe(keyword: str, field: Any) -> dict[str, Any]:
-    metadata = getattr(field, "metadata", None) or {}
+    metadata = _metadata(field)
     told: dict[str, Any] = {
-        "name": getattr(field, "data_key", None) or keyword,
+        "name": older_fields.wire_name(keyword, field),
         "keyword": keyword,
         "type": kind(field),
         "required": bool(field.required),
         "help": str(metadata.get("description") or "").strip(),
+        **_default(field),
     }
-    default = getattr(field, "load_default", getattr(field, "missing", None))
-    if not field.required and type(default).__name__ != "_Missing" and str(default) != "<marshmallow.missing>":
-        told["default"] = _plain(default() if callable(default) else default)
     if choices := metadata.get("enum"):
         told["choices"] = _plain(list(choices))
     if location := metadata.get("location"):
         told["location"] = location
     for validator in getattr(field, "validators", []):
-        if getattr(validator, "choices", None) is not None:
-            told.setdefault("choices", _plain(list(validator.choices)))
-        for theirs, ours in (("min", "minimum"), ("max", "maximum")):
-            bound = getattr(validator, theirs, None)
-            if bound is not None and type(validator).__name__ == "Range":
-                told[ours] = _plain(bound)
-    inner = getattr(field, "inner", None)
+        for name, value in _bounds(validator).items():
+            told.setdefault(name, value)
+    if said := metadata.get("format") or _first(field, _FORMATS):
+        told["format"] = str(said)
+    flags = {
+        "nullable": getattr(field, "allow_none", False),
+        "read_only": getattr(field, "dump_only", False),
+        "untyped": _first(field, _TYPES) is None,
+    }
+    told |= {name: True for name, holds in flags.items() if holds}
+    told |= _parts(field)
+    if more := {name: value for name, value in metadata.items() if isinstance(name, str)}:
+        told["metadata"] = _plain(more)
+    return told
+
+
+def _default(field: Any) -> dict[str, Any]:
+    default = getattr(field, "load_default", getattr(field, "missing", None))
+    if field.required or type(default).__name__ == "_Missing" or str(default) == "<marshmallow.missing>":
+        return {}
+    if callable(default):
+        return {"default": _plain(default()), "default_is_made": True}
+    try:
+        return {"default": _plain(field._serialize(default, None, None))}
+    except Exception:  # a default may be anything: the reference hands it over unchecked
+        return {"default": _plain(default)}
+
+
+def _bounds(validator: Any) -> dict[str, Any]:
+    """What a validator of marshmallow's demands, in the words of `describe`."""
+    names = [parent.__name__ for parent in type(validator).__mro__]
+    if getattr(validator, "choices", None) is not None:
+        return {"choices": _plain(list(validator.choices))}
+    if "Equal" in names:
+        return {"choices": [_plain(validator.comparable)]}
+    if "Regexp" in names:
+        return {"pattern": validator.regex.pattern}
+    if "Length" in names:  # with marshmallow 2 a kind of Range
+        equal = getattr(validator, "equal", None)
+        bounds = {"min_length": validator.min, "max_length": validator.max}
+        return {name: equal or bound for name, bound in bounds.items() if equal or bound is not None}
+    if "Range" in names:
+        bounds = {"minimum": validator.min, "maximum": validator.max}
+        return {name: _plain(bound) for name, bound in bounds.items() if bound is not None}
+    return {}
+
+
+def _parts(field: Any) -> dict[str, Any]:
+    """What an array, a mapping or an object is made of."""
+    told: dict[str, Any] = {}
+    inner = getattr(field, "inner", None) or getattr(field, "container", None)
     if inner is not None:
-        told["items"] = kind(inner)
+        told |= {"items": kind(inner), "item": _describe("", inner)}
+    if (values := getattr(field, "value_field", None)) is not None:
+        told["values"] = _describe("", values)
+    if getattr(field, "nested", None) is not None:
+        used = field.schema.fields  # in no order before marshmallow 4
+        fields = {name: declared for name, declared in field.schema.declared_fields.items() if name in used}
+        told |= {"fields": describe(fields), "many": bool(getattr(field, "many", False))}
+        told["schema"] = type(field.schema).__name__
     return told
 
 

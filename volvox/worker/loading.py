@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-import types
-from collections import namedtuple
 from importlib.metadata import entry_points
 from typing import Any
+
+from volvox.worker import standing_in
+from volvox.worker.standing_in import UploadedFile
+
+__all__ = ["FUNCTIONS", "GROUP", "Missing", "UploadedFile", "accepts", "fields", "function", "load"]
 
 GROUP = "deepaas.v2.model"
 FUNCTIONS = (
     "get_metadata", "warm", "get_predict_args", "predict", "get_train_args", "train", "evaluate", "predict_batch",
 )  # fmt: skip
-
-UploadedFile = namedtuple(
-    "UploadedFile", ("name", "filename", "content_type", "original_filename"), defaults=(None, None, None, None)
-)
-UploadedFile.__doc__ = """A file as modules get it: form field, path on disk, content type, the sender's name of it."""
 
 
 class Missing(Exception):
@@ -31,7 +27,7 @@ def load(name: str) -> Any:
     Raises:
         Missing: If no installed distribution has it.
     """
-    _stand_in_for_deepaas()
+    standing_in.prepare()
     found = [point for point in entry_points(group=GROUP) if point.name == name]
     if not found:
         raise Missing(f"no model module {name!r} is installed here")
@@ -65,18 +61,3 @@ def accepts(called: Any, name: str) -> bool:
         return name in inspect.signature(called).parameters
     except (TypeError, ValueError):
         return False
-
-
-def _stand_in_for_deepaas() -> None:
-    """Modules import `deepaas.model.v2.wrapper.UploadedFile`; where DEEPaaS is not installed they find ours."""
-    if "deepaas" in sys.modules or importlib.util.find_spec("deepaas"):
-        return
-    parent = None
-    for dotted in ("deepaas", "deepaas.model", "deepaas.model.v2", "deepaas.model.v2.wrapper"):
-        made = types.ModuleType(dotted)
-        made.__path__ = []
-        sys.modules[dotted] = made
-        if parent is not None:
-            setattr(parent, dotted.rpartition(".")[2], made)
-        parent = made
-    vars(parent)["UploadedFile"] = UploadedFile

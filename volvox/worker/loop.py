@@ -20,7 +20,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections import deque
 from typing import Any, Iterator
@@ -32,7 +31,6 @@ from volvox.worker.control import Control, Interrupted
 from volvox.worker.wire import Frames, frame
 
 _PIECE = 1 << 18
-_HELD_SECONDS = 0.001  # answers are sent together, but none waits longer than this for the next
 
 
 class Loop:
@@ -45,15 +43,13 @@ class Loop:
         self._frames = Frames()
         self._waiting: deque[dict[str, Any]] = deque()
         self._answers: list[bytes] = []
-        self._sent = time.monotonic()
 
     def run(self) -> None:
         """Until the other side closes."""
         while self._waiting or self._receive(0):
             if self._waiting:
                 self._answer(self._next())
-                if not self._waiting or time.monotonic() - self._sent > _HELD_SECONDS:
-                    self._send()
+                self._send()  # held back for the next one it would wait as long as that takes, which nobody knows
 
     def _receive(self, flags: int) -> bool:
         piece = self._connection.recv(_PIECE, flags)
@@ -113,7 +109,6 @@ class Loop:
         if self._answers:
             self._connection.sendall(b"".join(self._answers))
             self._answers.clear()
-        self._sent = time.monotonic()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -15,7 +16,7 @@ def one(classifier: Classifier, probabilities: np.ndarray, top: int) -> dict[str
     """The answer for one image, `probabilities` of shape (classes,): labels, the likeliest first, with links."""
     order = _order(probabilities[None], top)[0]
     labels = [classifier.classes[index] for index in order]
-    words = [quote_plus(label) for label in labels]
+    words = [_word(label) for label in labels]
     info = classifier.labels_info
     return {
         "status": "OK",
@@ -44,6 +45,11 @@ def several(classifier: Classifier, names: list[str], probabilities: np.ndarray,
             "aphia_ids": [aphia[index] for order in orders for index in order] if aphia else None,
         },
     }
+
+
+@functools.lru_cache(maxsize=10_000)
+def _word(label: str) -> str:
+    return quote_plus(label)
 
 
 def _order(probabilities: np.ndarray, top: int) -> list[list[int]]:

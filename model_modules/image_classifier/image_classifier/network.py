@@ -36,8 +36,8 @@ class Classifier(nn.Module):
             self.backbone: nn.Module = SmallResNet(len(mean), architecture["width"], architecture["stem_stride"])
             features = self.backbone.features
         else:
-            self.backbone = _from_timm(name, len(mean), architecture.get("pretrained", False))
-            features = int(self.backbone.num_features)  # type: ignore[arg-type]
+            self.backbone = _from_timm(name, len(mean), architecture["size"], architecture["pretrained"])
+            features = _features(self.backbone, name, len(mean), architecture["size"])
         self.dropout = nn.Dropout(architecture.get("dropout", 0.0))
         self.head = nn.Linear(features, classes)
 
@@ -93,17 +93,24 @@ def architecture(backbone: str, size: int, pretrained: bool = False) -> dict[str
     """What has to be known to build the network again, as plain JSON.
 
     Raises:
-        ValidationError: If the backbone is unknown; the message names what there is.
+        ValidationError: If the backbone is unknown (the message names what there is), or has no published weights.
     """
     check_backbone(backbone)
     if backbone == SMALL:
+        if pretrained:
+            raise _no_weights(f"{SMALL} has no published weights; ask for a backbone of timm")
         return {
             "backbone": SMALL,
             "width": 24,
             "stem_stride": 1 if size <= 32 else 2,
             "dropout": 0.1,
         }
-    return {"backbone": backbone, "dropout": 0.1, "pretrained": pretrained}
+    return {"backbone": backbone, "size": size, "dropout": 0.1, "pretrained": pretrained}
+
+
+def resized(told: dict[str, Any], size: int) -> dict[str, Any]:
+    """The architecture of a version for images of another size; the small network takes any as it is."""
+    return told if told["backbone"] == SMALL else {**told, "size": size}
 
 
 def check_backbone(name: str) -> None:
@@ -121,11 +128,14 @@ def check_backbone(name: str) -> None:
     except (ImportError, RuntimeError) as error:  # torchvision of another torch raises RuntimeError on import
         reason = f"timm cannot be imported here ({error}); install the extra `timm`, or use {SMALL}"
         raise _unknown(name, reason) from error
-    if not timm.is_model(name.removeprefix(TIMM)):
-        from difflib import get_close_matches
-
-        near = get_close_matches(name.removeprefix(TIMM), timm.list_models(), 5, 0.4) or timm.list_models("resnet*")[:5]
-        raise _unknown(name, f"timm has no such model; it has {', '.join(TIMM + model for model in near)} and more")
+    asked = name.removeprefix(TIMM)
+    if not timm.is_model(asked):
+        raise _unknown(name, f"timm has no such model; it has {_nearest(asked, timm.list_models())} and more")
+    try:
+        timm.get_pretrained_cfg(asked)
+    except RuntimeError as error:
+        there = timm.list_models(f"{asked.partition('.')[0]}*", pretrained=True)
+        raise _unknown(name, f"timm has no such weights of it; it has {_nearest(asked, there)}") from error
 
 
 def parameters(network: nn.Module) -> int:
@@ -137,11 +147,59 @@ def _unknown(name: str, reason: str) -> ValidationError:
     return ValidationError({"backbone": [f"No backbone {name!r}: {reason}."]})
 
 
-def _from_timm(name: str, channels: int, pretrained: bool) -> nn.Module:
+def _no_weights(reason: str) -> ValidationError:
+    return ValidationError({"pretrained": [f"There are no weights to start from: {reason}, or set pretrained false."]})
+
+
+def _nearest(asked: str, there: list[str]) -> str:
+    from difflib import get_close_matches
+
+    return ", ".join(TIMM + model for model in get_close_matches(asked, there, 5, 0.4) or there[:5])
+
+
+def _from_timm(name: str, channels: int, size: int, pretrained: bool) -> nn.Module:
+    """A backbone for images of `size`, without its head.
+
+    Raises:
+        ValidationError: If it is unknown, or its published weights cannot be had.
+    """
     check_backbone(name)
     import timm  # pyright: ignore[reportMissingImports] - an extra
 
-    return timm.create_model(name.removeprefix(TIMM), pretrained=pretrained, num_classes=0, in_chans=channels)
+    told: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "in_chans": channels}
+    try:
+        try:
+            return timm.create_model(name.removeprefix(TIMM), img_size=size, **told)
+        except TypeError as error:  # convolutions take images of any size and have no such argument
+            if "img_size" not in str(error):
+                raise
+            return timm.create_model(name.removeprefix(TIMM), **told)
+    except (OSError, RuntimeError) as error:  # no network and a repository that is gone; none published
+        if not pretrained:
+            raise
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        raise _no_weights(f"those of {name} cannot be had ({said}); go where they can be fetched") from error
+
+
+def _features(backbone: nn.Module, name: str, channels: int, size: int) -> int:
+    """How many numbers an image becomes; asked of the backbone itself, as what timm states is not always that.
+
+    Raises:
+        ValidationError: If the backbone takes no images of this size.
+    """
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            _, features = backbone(torch.zeros(2, channels, size, size)).shape
+    except (AssertionError, RuntimeError, ValueError) as error:
+        import timm  # pyright: ignore[reportMissingImports] - an extra
+
+        usual = timm.get_pretrained_cfg(name.removeprefix(TIMM)).input_size[-1]
+        said = str(error).strip().splitlines()[0]
+        message = f"{name} takes no images of {size} pixels ({said}); ask for {usual}, or another backbone."
+        raise ValidationError({"image_size": [message]}) from error
+    backbone.train()
+    return features
 
 
 def _convolution(inside: int, outside: int, stride: int, kernel: int = 3) -> nn.Sequential:

@@ -18,7 +18,7 @@ from webargs import ValidationError
 
 from image_classifier import checkpoints, data, export, published, recipe
 from image_classifier.learner import Learner
-from image_classifier.network import Classifier, architecture, check_backbone
+from image_classifier.network import Classifier, architecture, check_backbone, resized
 from image_classifier.pixels import Pixels
 from image_classifier.preprocessing import Preprocessing
 from image_classifier.recipe import Recipe
@@ -70,7 +70,8 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         kept = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="checkpoints-")))
-        identity = {**plan.to_json(), "data": dataset.digest(), "weights": published.digest(weights) if weights else ""}
+        start = published.digest(weights) if weights else "timm" if network.architecture.get("pretrained") else ""
+        identity = {**plan.to_json(), "data": dataset.digest(), "weights": start}
         task = _Task(plan, network, pixels, held, output, kept, arguments, identity)
         metrics, resumed = _learnt(task)
     images, _ = held.take(list(range(min(_COMPARED, len(held)))))
@@ -105,7 +106,7 @@ def _prepared(
     pixels, held = (Pixels(dataset.images, part, draft, workers) for part in (dataset.train, dataset.val))
     if started:
         mean, std = (list(started["preprocessing"][name]) for name in ("mean", "std"))
-        shape = started["architecture"]
+        shape = resized(started["architecture"], plan.image_size)
     else:
         mean, std = pixels.statistics()
         shape = architecture(plan.backbone, plan.image_size, pretrained=arguments["pretrained"])

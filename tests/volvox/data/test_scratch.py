@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from volvox.data.scratch import require_space, scratch_folder, telling_full_disks
+from volvox.data.scratch import scratch_folder
+from volvox.disks import require_space, telling_full_disks
 from volvox.errors import InvalidInput, VolvoxError
 
 

@@ -120,7 +120,7 @@ def test_a_description_is_remembered_until_the_code_changes(install_module, home
     rate = next(argument for argument in told["train"] if argument["name"] == "rate")
     assert rate == {
         "name": "rate", "keyword": "rate", "type": "number", "required": False, "help": "Step.",
-        "default": 0.1, "minimum": 0, "maximum": 1,
+        "default": 0.1, "minimum": 0, "maximum": 1, "format": "float", "metadata": {"description": "Step."},
     }  # fmt: skip
     (kept,) = (home.cache / "descriptions").iterdir()
     kept.write_text(json.dumps({"remembered": True}))

@@ -85,7 +85,7 @@ def test_a_request_larger_than_allowed_is_answered_413(start: Start, tmp_path: P
     url = _url(process)
     _ready(url)
     answer = httpx.post(f"{url}/v2/models/tiny/predict/", files={"image": b"1" * 2000})
-    assert (answer.status_code, answer.text) == (413, "413: Maximum request body size 1000 exceeded.")
+    assert (answer.status_code, answer.text) == (413, "Maximum request body size 1000 exceeded.")
 
 
 def test_an_import_error_of_the_module_ends_the_command_with_its_reason(start: Start) -> None:

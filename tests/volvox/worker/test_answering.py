@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from volvox.worker.answering import Answering, gather
+from volvox.worker.answering import Answering, Gathering
 
 MODULE = """
 import io
@@ -79,7 +79,7 @@ def test_a_validation_error_raised_by_predict_is_a_refusal(answering: Answering)
 
 def test_an_http_error_raised_by_predict_keeps_its_status(answering: Answering) -> None:
     error = _ask_kind(answering, "teapot")[0]["error"]
-    assert (error["kind"], error["status"], error["message"]) == ("http", 418, "a teapot")
+    assert (error["kind"], error["status"], error["message"]) == ("http", 418, "418: a teapot")
 
 
 def test_a_result_that_is_not_json_is_a_failure_with_its_trace(answering: Answering) -> None:
@@ -111,7 +111,7 @@ def test_text_in_a_file_field_reaches_the_module_as_text() -> None:
     from marshmallow import fields
 
     image = fields.Raw(metadata={"type": "file", "location": "form"})
-    assert gather({"image": image}, {"form": {"image": ["text"]}}) == {"image": "text"}
+    assert Gathering({"image": image})({"form": {"image": ["text"]}}) == {"image": "text"}
 
 
 def test_a_file_is_handed_over_as_deepaas_does() -> None:
@@ -119,7 +119,7 @@ def test_a_file_is_handed_over_as_deepaas_does() -> None:
 
     image = fields.Raw(metadata={"type": "file", "location": "form"}, data_key="data")
     sent = {"data": [{"path": "/tmp/x.png", "content_type": "image/png", "name": "été.png"}]}
-    found = gather({"image": image}, {"files": sent})["data"]
+    found = Gathering({"image": image})({"files": sent})["data"]
     assert (found.name, found.filename, found.content_type, found.original_filename) == (
         "data", "/tmp/x.png", "image/png", "été.png",
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""A module without any function: everything that is not there has its answer."""
