@@ -108,7 +108,8 @@ async def _openapi(request: Request) -> Response:
     wanted = request.query_params.get("model")
     services = _services(request)
     models = [services.get(wanted)] if wanted else list(services)
-    return JSONResponse(openapi.document(models, str(request.base_url).rstrip("/")))
+    guarded = services.guard.described() if services.guard else {}
+    return JSONResponse(openapi.document(models, str(request.base_url).rstrip("/")) | guarded)
 
 
 async def _swagger(request: Request) -> Response:
@@ -124,15 +125,16 @@ async def _live(_: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
-    """200 once no model is on its way; one that cannot be started is named, and does not hide the others."""
+    """200 while every model can answer; 503 names those that are on their way, and those that do not start."""
     services = _services(request)
     starting = [model.deployed.name for model in services if model.state == "starting"]
     failed = {model.deployed.name: model.reason for model in services if model.state == "failed"}
     ready = [model.deployed.name for model in services if model.state == "ready"]
-    told: dict[str, Any] = {"ready": not starting, "models": ready, "starting": starting, "failed": failed}
+    good = not starting and not failed
+    told: dict[str, Any] = {"ready": good, "models": ready, "starting": starting, "failed": failed}
     if services.trouble:
         told["trouble"] = services.trouble
-    return JSONResponse(told, 503 if starting else 200, {"Retry-After": "1"} if starting else None)
+    return JSONResponse(told, 200 if good else 503, None if good else {"Retry-After": "1"})
 
 
 def _services(request: Request) -> Services:

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
-from volvox.serving import admin, api, debugging, job_api, outcome, pages, trainings
+from volvox.serving import access, admin, api, debugging, job_api, metrics, oip, outcome, pages, trainings
+from volvox.serving.guard import Guard, Guarded, GuardSettings
 from volvox.serving.jobs import Jobs
 from volvox.serving.limits import Limits
 from volvox.serving.offered import Gate, Offered
@@ -35,7 +36,11 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    home: Path, limits: Limits | None = None, services: Services | None = None, offered: Offered | None = None
+    home: Path,
+    limits: Limits | None = None,
+    services: Services | None = None,
+    offered: Offered | None = None,
+    guard: GuardSettings | None = None,
 ) -> Starlette:
     """The application; its models start when it does, and end with it.
 
@@ -44,6 +49,10 @@ def create_app(
         limits: How much it takes on.
         services: The models to serve (default: those that `home` remembers).
         offered: Which endpoints there are, and below which path.
+        guard: Whom it answers (default: everybody).
+
+    Raises:
+        InvalidInput: If the guard's settings cannot be used.
     """
     limits, offered = limits or Limits(), offered or Offered()
     services = services or Services(home / "serving", limits)
@@ -59,13 +68,17 @@ def create_app(
             await jobs.close()
             await services.close()
 
-    app = Starlette(
-        routes=[route for part in (api, debugging, job_api, trainings, admin, pages) for route in part.routes()],
+    parts = (api, debugging, job_api, trainings, admin, metrics, oip, pages)
+    app = _App(
+        routes=[route for part in parts for route in part.routes()],
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
     app.router.redirect_slashes = False  # it answers 307, DEEPaaS 308
     app.state.home, app.state.services, app.state.jobs, app.state.offered = home, services, jobs, offered
+    if guard:
+        services.guard = Guard(guard)
+        app.add_middleware(Guarded, guard=services.guard)
     app.add_middleware(Gate, offered=offered)
     app.add_middleware(_Headers)
     return app
@@ -91,8 +104,16 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    number = access.current.get()
+    log.error("%s %s failed (request %s)", request.method, request.url.path, number, exc_info=error)
     return api.text(500, f"{type(error).__name__} in the server; its log says more")
+
+
+class _App(Starlette):
+    """Answers what goes wrong inside of `Requests`, so that this too has an id and is counted."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return access.Requests(super().build_middleware_stack(), self.state.services)
 
 
 class _Headers:

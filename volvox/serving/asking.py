@@ -43,6 +43,7 @@ class Ask:
 
     Attributes:
         request: One of `volvox.worker.answering`.
+        payload: Raw bytes that go with it.
         number: Its number with the worker that has it; 0 while it waits.
         alone: Whether it must not be answered together with others: the process that did so died.
         patient: Whether it goes after every other, has no deadline and takes no place in the queue: that of a job.
@@ -50,10 +51,11 @@ class Ask:
 
     patient = False
 
-    __slots__ = ("alone", "arrived", "number", "request", "worker")
+    __slots__ = ("alone", "arrived", "number", "payload", "request", "worker")
 
-    def __init__(self, request: Mapping[str, Any]) -> None:
+    def __init__(self, request: Mapping[str, Any], payload: bytes = b"") -> None:
         self.request = dict(request)
+        self.payload = payload
         self.number = 0
         self.alone = False
         self.arrived = 0.0
@@ -77,8 +79,8 @@ class AwaitedAsk(Ask):
 
     __slots__ = ("_parts", "future")
 
-    def __init__(self, request: Mapping[str, Any]) -> None:
-        super().__init__(request)
+    def __init__(self, request: Mapping[str, Any], payload: bytes = b"") -> None:
+        super().__init__(request, payload)
         self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._parts: list[bytes] = []
 

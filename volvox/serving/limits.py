@@ -15,6 +15,7 @@ class Limits:
         deadline_seconds: From the moment a request was read to its answer; later it is answered 503 or 504.
         start_seconds: How long a worker may take to import and warm its module.
         text_bytes: The largest form field or JSON body, which are held in memory.
+        tensor_bytes: The largest body of an inference request with tensors, which is held in memory.
         fields: How many parts a form may have.
         workers: How many processes hold each model.
         batch: How many requests a module with `predict_batch` answers at once.
@@ -35,6 +36,7 @@ class Limits:
     deadline_seconds: float = 60.0
     start_seconds: float = 180.0
     text_bytes: int = 8 << 20
+    tensor_bytes: int = 64 << 20
     fields: int = 1000
     workers: int = 1
     batch: int = 32

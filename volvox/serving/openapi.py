@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import volvox
-from volvox.serving import job_openapi
+from volvox.serving import job_openapi, metrics, oip
 from volvox.serving.served import ServedModel
 
 _FORMATS = {"datetime": "date-time", "date": "date", "url": "uri", "email": "email", "uuid": "uuid"}
@@ -43,6 +43,7 @@ def document(models: Iterable[ServedModel], server: str) -> dict[str, Any]:
             "get": {"summary": f"What {name} is", "operationId": f"get_{name}", "tags": [name], "responses": responses}
         }
         paths[f"/v2/models/{name}/predict/"] = {"post": _predict(model)}
+    paths |= metrics.paths() | oip.paths(models)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Volvox model API", "version": volvox.__version__},

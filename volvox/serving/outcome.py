@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from volvox.errors import VolvoxError
+from volvox.serving import access
 from volvox.serving.asking import Busy
 from volvox.serving.refusals import Malformed, TooLarge
 
@@ -27,8 +28,8 @@ class Outcome:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def said(header: dict[str, Any], body: bytes, name: str) -> Outcome:
-    """The answer of model `name`."""
+def said(header: dict[str, Any], body: bytes, name: str, number: str = "") -> Outcome:
+    """The answer of model `name` to the request with the id `number` (default: the one that is being answered)."""
     error = header.get("error")
     if error is None:
         return Outcome(200, header["content_type"], body)
@@ -41,7 +42,7 @@ def said(header: dict[str, Any], body: bytes, name: str) -> Outcome:
         return Outcome(error["status"], _TEXT, message.encode())
     if kind == "interrupted":
         return text(503, message, {"Retry-After": "1"})
-    log.error("model %r failed: %s", name, message)
+    log.error("model %r failed: %s (request %s)", name, message, number or access.current.get())
     return text(500, message)
 
 

@@ -7,15 +7,13 @@ a connection - keeping it alive, its time limits, pipelined requests, draining -
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from volvox.errors import VolvoxError
-from volvox.serving import outcome
+from volvox.serving import access, outcome
 from volvox.serving.asking import Ask
 from volvox.serving.reading import Body, announced, query
 
@@ -26,20 +24,6 @@ if TYPE_CHECKING:
     from volvox.serving.services import Services
 
 _SWALLOW_SECONDS = 5.0  # of a body that was refused while it came in: a client that still writes reads no answer
-_numbers = itertools.count(1)
-_process = os.urandom(4).hex()
-
-
-def request_id(given: bytes | None) -> str:
-    """The id that a client gave its request, if it is a decent one, or a new one."""
-    if (
-        given
-        and len(given) <= 64
-        and given.isascii()
-        and all(letter in b"-_.:" or chr(letter).isalnum() for letter in given)
-    ):
-        return given.decode()
-    return f"{_process}-{next(_numbers):x}"
 
 
 def protocol(services: Services, headers: Mapping[str, str], base_path: str = "") -> type[HttpToolsProtocol]:
@@ -75,6 +59,9 @@ class _QuickProtocol(HttpToolsProtocol):
             return None
         if self.parser.get_http_version() != "1.1" or (self.cycle is not None and not self.cycle.response_complete):
             return None
+        guard = self.services.guard
+        if guard is not None and guard.refusal(self.headers) is not None:
+            return None  # the usual way says why, or waits for what is needed to know
         name = path[len(self.prefix) : -len(b"/predict/")]
         return None if not name or b"/" in name else name.decode("ascii", "replace")
 
@@ -115,8 +102,8 @@ class _Exchange(Ask):
     """One prediction over HTTP, from its first header to the last byte of its answer."""
 
     __slots__ = (
-        "began", "body", "body_ended", "connection", "disconnected", "given_id", "keep_alive", "message_event", "model",
-        "name", "response_complete", "started",
+        "began", "body", "body_ended", "connection", "disconnected", "given_id", "id", "keep_alive", "message_event",
+        "model", "name", "response_complete", "started",
     )  # fmt: skip
 
     def __init__(self, connection: _QuickProtocol, name: str) -> None:
@@ -128,6 +115,7 @@ class _Exchange(Ask):
         self.body: Body | None = None
         self.model: ServedModel | None = None
         self.given_id: bytes | None = None
+        self.id = ""
         self.began = time.perf_counter()
 
     # -- the request -------------------------------------------------------------------------------------------------
@@ -223,7 +211,7 @@ class _Exchange(Ask):
                 self.connection.transport.write(b"0\r\n\r\n")
                 self._complete(200)
             return
-        self._write(outcome.said(header, body, self.name))
+        self._write(outcome.said(header, body, self.name, self._id()))
 
     def failed(self, error: VolvoxError) -> None:
         if self.response_complete:
@@ -249,7 +237,7 @@ class _Exchange(Ask):
             parts += (name, b": ", value, b"\r\n")
         milliseconds = 1000 * (time.perf_counter() - self.began)
         parts.append(
-            f"content-type: {_header(content_type)}\r\nx-request-id: {request_id(self.given_id)}\r\n"
+            f"content-type: {_header(content_type)}\r\nx-request-id: {self._id()}\r\n"
             f"server-timing: predict;dur={milliseconds:.1f}\r\n".encode("latin-1", "replace")
         )
         parts += (connection.fixed, more)
@@ -260,7 +248,10 @@ class _Exchange(Ask):
         self.response_complete = True
         self._done()
         connection = self.connection
-        connection.services.answered(self.name, status, time.perf_counter() - self.began)
+        seconds = time.perf_counter() - self.began
+        connection.services.answered(self.name, status, seconds)
+        client, path = connection.client[0] if connection.client else "", connection.url.partition(b"?")[0]
+        access.told(client, "POST", path.decode("latin-1"), status=status, seconds=seconds, number=self._id())
         if not self.keep_alive and self.body_ended:
             connection.transport.close()
         connection.on_response_complete()
@@ -268,7 +259,12 @@ class _Exchange(Ask):
     def _done(self) -> None:
         body, self.body = self.body, None
         if body is not None:
+            self.connection.services.metrics.received(self.name, body.size)
             body.remove()
+
+    def _id(self) -> str:
+        self.id = self.id or access.request_id(self.given_id)
+        return self.id
 
 
 def _header(value: str) -> str:

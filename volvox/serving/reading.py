@@ -36,6 +36,7 @@ class Body:
 
     Attributes:
         paths: Files that were made of it; `remove` removes them.
+        size: How many bytes came.
     """
 
     def __init__(self, content_type: bytes, uploads: Path, limits: Limits) -> None:
@@ -45,7 +46,7 @@ class Body:
             Malformed: If it is a form without a boundary.
         """
         kind, options = _kind(content_type)
-        self._size, self._limits = 0, limits
+        self.size, self._limits = 0, limits
         self._form = self._text = None
         self._parser: _Parser
         if kind == b"multipart/form-data":
@@ -64,8 +65,8 @@ class Body:
             Malformed: If it cannot be parsed.
             Unavailable: If the disk is full.
         """
-        self._size += len(piece)
-        if 0 < self._limits.upload_bytes < self._size:
+        self.size += len(piece)
+        if 0 < self._limits.upload_bytes < self.size:
             raise TooLarge(self._limits.upload_bytes)
         try:
             self._parser.feed(piece)

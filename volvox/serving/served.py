@@ -121,15 +121,15 @@ class ServedModel:
         """
         self.pool.submit(ask)
 
-    async def predict(self, request: Mapping[str, Any]) -> Answer:
-        """Ask the module to predict; `request` is one of `volvox.worker.answering`.
+    async def predict(self, request: Mapping[str, Any], payload: bytes = b"") -> Answer:
+        """Ask the module to predict; `request` is one of `volvox.worker.answering`, `payload` what goes with it.
 
         Raises:
             Busy: If too many wait already.
             TooSlow: If the module does not answer in time; what it is at is interrupted.
             Unavailable: If there is no worker, its turn does not come in time, or it dies meanwhile.
         """
-        ask = AwaitedAsk(request)
+        ask = AwaitedAsk(request, payload)
         self.submit(ask)
         try:
             return await ask.future

@@ -17,14 +17,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.serving import smoke
 from volvox.serving.limits import Limits
+from volvox.serving.metrics import Metrics
 from volvox.serving.served import Deployed, ServedModel
+
+if TYPE_CHECKING:
+    from volvox.serving.guard import Guard
 
 _MEMORY = "services.json"
 JOBS = "jobs"
@@ -59,6 +63,8 @@ class Services:
         self.uploads = folder / ".uploads"
         self.ending = False  # the server is about to end: what would go on for ever shall not
         self.trouble = ""  # why what was served before is not, if it cannot even be read
+        self.metrics = Metrics(self)
+        self.guard: Guard | None = None  # whom it answers; everybody if there is none
         self._served: dict[str, ServedModel] = {}
         self._deploying: dict[str, asyncio.Lock] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -127,13 +133,14 @@ class Services:
 
     def serve(self, deployed: Deployed, weights: Path | None) -> ServedModel:
         """Serve one model of this process only: not remembered, its weights used where they lie, not yet started."""
-        model = ServedModel(deployed, self.folder / deployed.name, weights, self.limits)
+        model = self._made(deployed, self.folder / deployed.name, weights)
         model.folder.mkdir(parents=True, exist_ok=True)
         self._served[deployed.name] = model
         return model
 
     def answered(self, name: str, status: int, seconds: float) -> None:
         """A request for model `name` was answered."""
+        self.metrics.answered(name, status, seconds)
 
     # -- deploying -----------------------------------------------------------------------------------------------
 
@@ -200,7 +207,12 @@ class Services:
 
     def _model(self, deployed: Deployed) -> ServedModel:
         folder = self.folder / deployed.name / deployed.model_version
-        return ServedModel(deployed, folder, folder / "weights", self.limits)
+        return self._made(deployed, folder, folder / "weights")
+
+    def _made(self, deployed: Deployed, folder: Path, weights: Path | None) -> ServedModel:
+        model = ServedModel(deployed, folder, weights, self.limits)
+        model.pool.observe_batch = self.metrics.batches(deployed.name)
+        return model
 
     def _read(self) -> list[Deployed]:
         kept = self.folder / _MEMORY

@@ -23,6 +23,8 @@ async def prove(model: ServedModel, files: Sequence[Path], uploads: Path) -> Non
         ModuleFailed: If it refuses one, fails, or answers what cannot be right.
     """
     described = model.description.get("predict", [])
+    if "tensors" in model.description and "predict" not in model.description["functions"]:
+        return  # nobody can ask it for a prediction
     field = file_argument(described)
     if field is None:
         if not any(argument["required"] for argument in described):

@@ -121,7 +121,7 @@ class Worker(asyncio.Protocol):
             header = {**ask.request, "id": self._sent}
             if ask.alone:
                 header["alone"] = True
-            frames.append(frame(header))
+            frames.append(frame(header, ask.payload))
         if self._transport is not None:
             self._transport.write(b"".join(frames))
 

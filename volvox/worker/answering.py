@@ -1,7 +1,8 @@
 """What one loaded module answers to requests.
 
 A request is `{"query": {name: [text]}, "form": {name: [text]}, "json": OBJECT, "files": {name: [FILE]}, "headers":
-{name: text}}`, every key optional, FILE = `{"path", "content_type", "name"}`: files go by path.
+{name: text}}`, every key optional, FILE = `{"path", "content_type", "name"}`: files go by path. One that has `tensors`
+is one of `volvox.worker.tensors`.
 
 An answer is a header and a body. The header is `{"content_type": TEXT}`, or `{"error": {"kind", "message", "messages",
 "trace", "status"}}` with the kinds `refused` (the arguments), `missing` (no such function), `http` (an HTTP error that
@@ -17,7 +18,7 @@ import sys
 import traceback
 from typing import Any, Callable, Dict, Iterator, Tuple, Union
 
-from volvox.worker import accepting, describing, loading, older_fields
+from volvox.worker import accepting, describing, loading, older_fields, tensors
 from volvox.worker.__main__ import as_json, describe
 
 Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
@@ -99,21 +100,39 @@ class Answering:
         if warm and getattr(self.module, "warm", None) is not None:
             with contextlib.suppress(NotImplementedError):
                 self.module.warm()
+        self.tensors = tensors.of(self.module)
+        if self.tensors is not None:
+            self.description["tensors"] = self.tensors.declared
 
     @property
     def batches(self) -> bool:
-        """Whether the module answers several requests at once."""
+        """Whether the module answers several requests at once, of one kind or the other."""
+        return self.together({}) or self.together({"tensors": {}})
+
+    def together(self, request: dict[str, Any]) -> bool:
+        """Whether the module answers several requests of the kind of `request` at once."""
+        if "tensors" in request:
+            return self.tensors is not None and self.tensors.batches
         return getattr(self.module, "predict_batch", None) is not None
 
     def answer(self, request: dict[str, Any]) -> Answer:
         """Answer one request; whatever the module raises becomes an error."""
+        if "tensors" in request:
+            return self.answer_many([request])[0]
         try:
             return self._predict(self._keywords(request))
         except Exception as error:
             return self._error(error)
 
     def answer_many(self, requests: list[dict[str, Any]]) -> list[Answer]:
-        """Answer several requests, computed together where the module can; one that is refused does not harm others."""
+        """Answer several requests of one kind, computed together where the module can.
+
+        One that is refused does not harm others.
+        """
+        if "tensors" in requests[0]:
+            if self.tensors is None:
+                return [_told("missing", "the module declares no tensors")] * len(requests)
+            return [*self.tensors.answer_many(requests, self._error)]
         answers: list[Any] = [None] * len(requests)
         asked: list[tuple[int, dict[str, Any]]] = []
         for number, request in enumerate(requests):

@@ -4,7 +4,8 @@ Both sides send the frames of `volvox.worker.wire`.
 
 * Once, from here: `{"ready": DESCRIPTION, "pid": N, "batches": BOOLEAN}` when the module is imported, described and
   warmed, or `{"failed": MESSAGE, "trace": TEXT}`, after which the process ends.
-* A request: one of `volvox.worker.answering` with an `id`; ids rise. `{"alone": true}` keeps it out of a batch.
+* A request: one of `volvox.worker.answering` with an `id`; ids rise. `{"alone": true}` keeps it out of a batch. Its
+  frame's body becomes its `payload`.
 * Its answer: that of `volvox.worker.answering` with the same `id`. What a module streams goes as frames with
   `"more": true`, the last without.
 
@@ -52,7 +53,9 @@ class Loop:
 
     def _receive(self, flags: int) -> bool:
         piece = self._connection.recv(_PIECE, flags)
-        self._waiting.extend(header for header, _ in self._frames.feed(piece))
+        self._waiting.extend(
+            {**header, "payload": body} if body else header for header, body in self._frames.feed(piece)
+        )
         return bool(piece)
 
     def _next(self) -> list[dict[str, Any]]:
@@ -64,10 +67,12 @@ class Loop:
         except BlockingIOError:
             pass
         asked = [self._waiting.popleft()]
-        while (
-            self._waiting and len(asked) < self._batch and not (asked[0].get("alone") or self._waiting[0].get("alone"))
-        ):
-            asked.append(self._waiting.popleft())
+        if self._answering.together(asked[0]) and not asked[0].get("alone"):
+            kind = "tensors" in asked[0]
+            while self._waiting and len(asked) < self._batch:
+                if self._waiting[0].get("alone") or ("tensors" in self._waiting[0]) is not kind:
+                    break
+                asked.append(self._waiting.popleft())
         return asked
 
     def _answer(self, asked: list[dict[str, Any]]) -> None:

@@ -6,9 +6,12 @@ Importing this file reads nothing and loads neither torch nor ONNX Runtime; pred
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from image_classifier import arguments, places
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DISTRIBUTION = "volvox-image-classifier"
 
@@ -110,6 +113,55 @@ def predict_batch(requests: list[dict[str, Any]], weights: Any = None) -> list[d
         single = len(mine) == 1 and not request.get("zip_data")
         said.append(answers.one(model, rows[0], top) if single else answers.several(model, mine, rows, top))
     return said
+
+
+def get_tensors() -> dict[str, list[dict[str, Any]]]:
+    """What infer() takes and gives; the lengths depend on the weights, and are open where there are none yet."""
+    from webargs import ValidationError
+
+    from image_classifier import classifier
+
+    channels = side = classes = -1
+    try:
+        model = classifier.load(places.published_weights())
+    except ValidationError:
+        pass
+    else:
+        channels, side, classes = model.preprocessing.channels, model.preprocessing.size, len(model.classes)
+    return {
+        "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, channels, side, side]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, classes]},
+            {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        ],
+    }
+
+
+def infer(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Classify pictures that are pixels already, as the network takes them.
+
+    Args:
+        inputs: `image`, shape (N, channels, size, size), uint8.
+
+    Returns:
+        `probabilities`, shape (N, classes), float32, and `label`, shape (N,): the most probable class of each.
+
+    Raises:
+        ValidationError: If there are no weights, or the pictures are of another size.
+    """
+    import numpy as np
+    from webargs import ValidationError
+
+    from image_classifier import classifier
+
+    model = classifier.load(places.published_weights())
+    pixels, prepared = inputs["image"], model.preprocessing
+    wanted = (prepared.channels, prepared.size, prepared.size)
+    if pixels.shape[1:] != wanted:
+        raise ValidationError({"image": [f"The pictures are {pixels.shape[1:]}; the network takes {wanted}."]})
+    probabilities = model.probabilities(pixels)
+    labels = np.array([model.classes[at].encode() for at in probabilities.argmax(axis=1)], object)
+    return {"probabilities": probabilities, "label": labels}
 
 
 def get_train_args() -> dict[str, Any]:

@@ -200,3 +200,39 @@ def test_predicting_never_imports_torch_and_the_api_imports_little(dataset):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.3
+
+
+def test_tensors_are_answered_as_the_pictures_they_come_from(dataset):
+    from image_classifier import classifier, places
+
+    model = classifier.load(places.published_weights())
+    side, channels = model.preprocessing.size, model.preprocessing.channels
+    declared = api.get_tensors()
+    assert declared["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, channels, side, side]}]
+    assert [told["shape"] for told in declared["outputs"]] == [[-1, 3], [-1]]
+    paths = [picture(dataset, label) for label in ("bar", "cross", "dot")]
+    given = api.infer({"image": np.stack([model.preprocessing.decode(path) for path in paths])})
+    assert given["label"].tolist() == [b"bar", b"cross", b"dot"]
+    assert given["probabilities"].dtype == np.float32
+    for path, row in zip(paths, given["probabilities"], strict=True):
+        told = api.predict(image=upload(path), top=3)["predictions"]
+        assert told["probabilities"] == pytest.approx(sorted(row.tolist(), reverse=True), abs=1e-5)
+
+
+def test_no_tensors_are_no_answers():
+    shape = [max(0, size) for size in api.get_tensors()["inputs"][0]["shape"]]
+    given = api.infer({"image": np.empty(shape, np.uint8)})
+    assert given["probabilities"].shape == (0, 3)
+    assert given["label"].shape == (0,)
+
+
+def test_without_weights_the_shapes_are_open_and_tensors_are_refused(monkeypatch):
+    monkeypatch.delenv("VOLVOX_WEIGHTS")
+    assert api.get_tensors()["inputs"][0]["shape"] == [-1, -1, -1, -1]
+    with pytest.raises(ValidationError, match="no trained model"):
+        api.infer({"image": np.zeros((1, 3, 8, 8), np.uint8)})
+
+
+def test_tensors_of_another_size_are_refused():
+    with pytest.raises(ValidationError, match="the network takes"):
+        api.infer({"image": np.zeros((1, 3, 7, 7), np.uint8)})

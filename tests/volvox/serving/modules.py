@@ -73,11 +73,75 @@ def get_predict_args():
 def predict(fit):
     return {"status": "OK", "predictions": {"a": 1}} if fit else {"something": "else"}
 """
+TENSORS = """
+import os, time
+import numpy as np
+from marshmallow import ValidationError
+
+CALLS = []
+
+
+def get_tensors():
+    return {
+        "inputs": [
+            {"name": "numbers", "datatype": "FP32", "shape": [-1, 3]},
+            {"name": "words", "datatype": "BYTES", "shape": [-1]},
+        ],
+        "outputs": [
+            {"name": "sums", "datatype": "FP32", "shape": [-1]},
+            {"name": "shouted", "datatype": "BYTES", "shape": [-1]},
+            {"name": "rows", "datatype": "INT64", "shape": [-1, 2]},
+        ],
+    }
+
+
+def infer(inputs):
+    numbers, words = inputs["numbers"], inputs["words"].tolist()
+    if b"die" in words:
+        os._exit(3)
+    if b"raise" in words:
+        raise KeyError("no such layer")
+    if b"refuse" in words:
+        raise ValidationError({"words": ["That word is not taken."]})
+    if b"slow" in words:
+        time.sleep(0.3)
+    numbers += 0  # a module may write to what it is given
+    together = np.full((len(words), 2), len(words))
+    return {"sums": numbers.sum(axis=1, dtype=np.float64), "shouted": [word.upper() for word in words],
+            "rows": together}
+
+
+def predict(**arguments):
+    return {"given": sorted(arguments)}
+"""
+TYPES = """
+NAMES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
+         "BYTES"]
+
+
+def get_tensors():
+    both = [{"name": name.lower(), "datatype": name, "shape": [2, 2]} for name in NAMES]
+    return {"inputs": both, "outputs": both}
+
+
+def infer(inputs, parameters):
+    if parameters.get("infinite"):
+        inputs["fp32"][0, 0] = float("inf")
+    return inputs
+
+
+def predict():
+    return 1
+"""
+_MODULES = {
+    "tiny": ANSWERS, "tiny_broken": BROKEN, "tiny_plain": PLAIN, "tiny_strict": STRICT, "tiny_tensors": TENSORS,
+    "tiny_types": TYPES,
+}  # fmt: skip
 
 
 def write_modules(folder: Path) -> Path:
-    """Write the distributions `tiny`, `tiny-broken`, `tiny-plain` and `tiny-strict`; `folder` goes on PYTHONPATH."""
-    for name, source in (("tiny", ANSWERS), ("tiny_broken", BROKEN), ("tiny_plain", PLAIN), ("tiny_strict", STRICT)):
+    """Write the distributions `tiny`, `tiny-broken`, `tiny-plain` and so on; `folder` goes on PYTHONPATH."""
+    for name, source in _MODULES.items():
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").touch()
         (folder / name / "api.py").write_text(source)

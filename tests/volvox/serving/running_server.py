@@ -36,10 +36,11 @@ class RunningServer:
         self.image.write_bytes(b"12345")
         self.environment = {**os.environ, "VOLVOX_HOME": str(self.home), "PYTHONPATH": str(self.site)}
         self.process: subprocess.Popen[str] | None = None
+        self.command = [sys.executable, "-m", "volvox.serving", "--home", str(self.home), "--port", "0"]
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "volvox.serving", "--home", str(self.home), "--port", "0"],
+            self.command,
             env=self.environment, stdout=subprocess.PIPE, stderr=(self.folder / "errors").open("a"), text=True,
         )  # fmt: skip
         line = self.process.stdout.readline()
@@ -51,8 +52,9 @@ class RunningServer:
         assert self.client.get("/health/live").status_code == 200
 
     def until_ready(self) -> dict[str, Any]:
+        """Wait until no model is on its way any more; what the server says of them."""
         end = time.monotonic() + 30
-        while (answer := self.client.get("/health/ready")).status_code != 200:
+        while (answer := self.client.get("/health/ready")).json()["starting"]:
             assert time.monotonic() < end, answer.text
             time.sleep(0.05)
         return answer.json()
