@@ -59,6 +59,15 @@ _OPTIONS = (
     _on_or_off("train-endpoint", True, "Answer trainings; else 402."),
     _on_or_off("doc-endpoint", True, "Show pages that document the API."),
     _on_or_off("debug-endpoint", False, "Show at /v2/debug/ what the modules print, to everybody."),
+    # whom it answers
+    click.option("--tokens", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="File of bearer tokens, one of which a client must send (`volvox tokens add` makes it)."),
+    click.option("--oidc-issuer", default="", metavar="URL",
+                 help="OpenID Connect provider whose access tokens are accepted."),
+    click.option("--oidc-audience", default="", help="Whom its tokens have to be meant for; needed with an issuer."),
+    click.option("--oidc-scope", default="", help="A scope that they must have."),
+    click.option("--oidc-group", default="", help="A group that their holders must be in."),
+    _on_or_off("open-metrics", False, "Answer /metrics to everybody."),
     # files of options, and the log
     click.option("--config-file", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  is_eager=True, callback=_take_configuration,
@@ -137,6 +146,7 @@ def _asked(options: dict[str, Any]) -> list[Any]:
 
 
 def _settings(options: dict[str, Any]) -> Any:
+    from volvox.serving.guard import GuardSettings
     from volvox.serving.limits import Limits
     from volvox.serving.logs import LogSettings
     from volvox.serving.offered import Offered, checked_base_path
@@ -162,6 +172,14 @@ def _settings(options: dict[str, Any]) -> Any:
             docs=options["doc_endpoint"],
             debug=options["debug_endpoint"],
             base_path=checked_base_path(options["base_path"]),
+        ),
+        guard=GuardSettings(
+            tokens=options["tokens"],
+            oidc_issuer=options["oidc_issuer"],
+            oidc_audience=options["oidc_audience"],
+            oidc_scope=options["oidc_scope"],
+            oidc_group=options["oidc_group"],
+            open_metrics=options["open_metrics"],
         ),
         logs=LogSettings(
             debug=options["debug"],

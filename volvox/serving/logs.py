@@ -6,22 +6,14 @@ import json
 import logging
 import logging.config
 import logging.handlers
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from volvox.serving.services import Services
+from volvox.serving import access
 
 _LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SYSLOG = "/dev/log"
-
-access = logging.getLogger("volvox.access")
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ def configure(settings: LogSettings) -> None:
         handler.setFormatter(form)
     logging.basicConfig(level=logging.DEBUG if settings.debug else logging.WARNING, handlers=handlers, force=True)
     if settings.access:
-        access.setLevel(logging.INFO)
+        access.log.setLevel(logging.INFO)
 
 
 def _main(settings: LogSettings) -> logging.Handler:
@@ -108,43 +100,3 @@ class _Json(logging.Formatter):
         if record.exc_info:
             told["trace"] = self.formatException(record.exc_info)
         return json.dumps(told, ensure_ascii=False)
-
-
-class AccessLog:
-    """A line for every request that goes through the web framework."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, then log it."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, noted)
-        finally:
-            _line(scope["method"], scope["path"], status, time.perf_counter() - began)
-
-
-def log_predictions(services: Services, base_path: str) -> None:
-    """A line for every prediction too, which does not go that way."""
-    told = services.answered
-
-    def answered(name: str, status: int, seconds: float) -> None:
-        told(name, status, seconds)
-        _line("POST", f"{base_path}/v2/models/{name}/predict/", status, seconds)
-
-    services.answered = answered  # type: ignore[method-assign]
-
-
-def _line(method: str, path: str, status: int, seconds: float) -> None:
-    access.info("%s %s %s %.1f ms", method, path, status, 1000 * seconds)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volvox.errors import InvalidInput, Unavailable
+from volvox.serving.guard import GuardSettings
 from volvox.serving.limits import Limits
 from volvox.serving.logs import LogSettings
 from volvox.serving.offered import Offered
@@ -53,6 +54,7 @@ class ServeSettings:
         limits: How much it takes on.
         offered: Which endpoints there are.
         logs: What it logs.
+        guard: Whom it answers.
     """
 
     host: str = "127.0.0.1"
@@ -62,6 +64,7 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
     offered: Offered = field(default_factory=Offered)
     logs: LogSettings = field(default_factory=LogSettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
 
 
 def serve_home(home: Path, host: str, port: int) -> None:
@@ -111,7 +114,7 @@ def _serve(deployed: Sequence[Deployed], settings: ServeSettings, folder: Path, 
     from volvox.serving.services import Services
 
     services = Services(folder / "serving", settings.limits)
-    app = create_app(folder, settings.limits, services, settings.offered)
+    app = create_app(folder, settings.limits, services, settings.offered, settings.guard)
     models = [services.serve(one, settings.weights) for one in deployed]
     for one in deployed:
         address = _address(listening) + settings.offered.base_path
@@ -121,7 +124,7 @@ def _serve(deployed: Sequence[Deployed], settings: ServeSettings, folder: Path, 
         for model in models:  # one after the other: together they might not fit into memory while they load
             await model.start()
 
-    _run(app, listening, start, settings.logs)
+    _run(app, listening, start)
 
 
 def _deployed(place: Place, name: str, python: str, settings: ServeSettings) -> Deployed:
@@ -165,20 +168,15 @@ def _run(
     app: Starlette,
     listening: socket.socket,
     start: Callable[[], Awaitable[None]] | None = None,
-    logs: LogSettings | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C: nothing new is taken, what came in is answered, the workers end."""
     import uvicorn
     import uvloop
 
     from volvox.serving.app import HEADERS
-    from volvox.serving.logs import AccessLog, log_predictions
     from volvox.serving.quick import protocol
 
     services, offered = app.state.services, app.state.offered
-    if logs is not None and logs.access:
-        app.add_middleware(AccessLog)
-        log_predictions(services, offered.base_path)
     quick = protocol(services, HEADERS, offered.base_path)
     config = uvicorn.Config(
         app, ws="none", log_level="warning", access_log=False, server_header=False,

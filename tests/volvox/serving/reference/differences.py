@@ -40,6 +40,7 @@ DIFFERENCES: dict[str, tuple[Answer, str]] = {
     "model-that-is-not-there": (_text(404, Containing("golden")), _NAMES_MODELS),
     "predict-of-a-model-that-is-not-there": (_text(404, Containing("golden")), _NAMES_MODELS),
     "train-of-a-model-that-is-not-there": (_text(404, Containing("golden")), _NAMES_MODELS),
+    "no-slash-of-a-model-that-is-not-there": (_text(404, Containing("golden")), _NAMES_MODELS),
     "size-that-nobody-reads": (_text(404, Containing("golden")), _NAMES_MODELS),
     "schema-misses-a-key": (_text(500, Containing("Missing data for required field.")), _NAMES_MISMATCH),
     "schema-does-not-know-a-key": (_text(500, Containing("Unknown field.")), _NAMES_MISMATCH),
