@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
 from starlette.requests import Request
@@ -27,7 +28,7 @@ async def _debug(request: Request) -> Response:
 
 def _printed(models: list) -> str:
     """What the workers of each model wrote on standard output and error, the newest part of it."""
-    parts = []
+    parts = [f"--- DEBUG MARKER {datetime.now().astimezone().isoformat(timespec='seconds')} ---\n"]  # DEEPaaS' own word
     for model in models:
         title = f"--- {model.deployed.name} ---\n" if len(models) > 1 else ""
         parts.append(title + _end_of(model.folder / "log"))

@@ -156,9 +156,11 @@ def test_a_model_that_dies_gives_a_page_that_says_so(shared: RunningServer) -> N
 
 @pytest.mark.parametrize("path", ["/models/huge/", "/nowhere", "/catalogue/nothing/", "/open/nobody/"])
 def test_a_page_that_is_not_there_names_what_is(shared: RunningServer, path: str) -> None:
-    page = shared.client.get(path)
+    page = shared.client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
     assert page.status_code == 404
     assert 'href="/models/tiny/"' in page.text
+    told = shared.client.get(path)
+    assert (told.status_code, told.text[:4]) == (404, "404:")  # a program gets a sentence
 
 
 def test_the_catalogue_serves_files_of_its_folder_and_no_others(server: RunningServer) -> None:

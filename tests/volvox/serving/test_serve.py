@@ -119,7 +119,7 @@ def test_below_a_base_path_the_root_is_elsewhere(below: str) -> None:
     assert httpx.get(f"{below}/v2/models/").status_code == 404
     told = httpx.get(f"{below}/x/y").json()
     assert told["versions"][0]["links"][0]["href"] == "/x/y/v2/"
-    assert [link["href"] for link in told["links"]] == ["/x/y/api", "/x/y/openapi.json"]
+    assert [link["href"] for link in told["links"]] == ["/x/y/api", "/x/y/swagger.json"]
 
 
 def test_below_a_base_path_links_redirects_and_predictions_carry_it(below: str) -> None:
@@ -157,7 +157,7 @@ def test_the_debug_endpoint_shows_what_each_module_printed(servers: Servers) -> 
     httpx.post(f"{url}/v2/models/loud/predict/")
     told = httpx.get(f"{url}/v2/debug/")
     assert told.headers["content-type"].startswith("text/plain")
-    assert [line for line in told.text.splitlines() if line] == ["loaded loudly", "warmed", "asked"]
+    assert [line for line in told.text.splitlines() if line][1:] == ["loaded loudly", "warmed", "asked"]
 
 
 def test_a_module_that_is_not_to_be_warmed_is_not(servers: Servers) -> None:
@@ -176,8 +176,8 @@ def test_predictions_and_other_requests_are_in_the_access_log(below: str, server
     httpx.get(f"{below}/x/y/v2/")
     lines = [json.loads(line) for line in (servers.folder / "access.log").read_text().splitlines()]
     said = [line["message"] for line in lines if line["logger"] == "volvox.access"]
-    assert any(re.fullmatch(rf"POST /x/y{PREDICT} 200 [\d.]+ ms", line) for line in said)
-    assert any(re.fullmatch(r"GET /x/y/v2/ 200 [\d.]+ ms", line) for line in said)
+    assert any(re.fullmatch(rf'127\.0\.0\.1 "POST /x/y{PREDICT}" 200 [\d.]+ms \S+', line) for line in said)
+    assert any(re.fullmatch(r'127\.0\.0\.1 "GET /x/y/v2/" 200 [\d.]+ms \S+', line) for line in said)
 
 
 def test_options_come_from_files_and_the_command_line_goes_before_them(servers: Servers) -> None:
