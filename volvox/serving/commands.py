@@ -36,6 +36,8 @@ _OPTIONS = (
     click.option("--weights", type=click.Path(exists=True, file_okay=False, path_type=Path),
                  default=lambda: os.environ.get("VOLVOX_WEIGHTS"),
                  help="Folder of the version's weights (default: VOLVOX_WEIGHTS)."),
+    click.option("--keep", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+                 help="Folder for its jobs, which outlive the server there (default: they end with it)."),
     # where
     click.option("--listen-ip", default="127.0.0.1", show_default=True, help="Address to listen at."),
     click.option("--listen-port", default=5000, show_default=True, type=click.IntRange(0, 65535),
@@ -157,6 +159,7 @@ def _settings(options: dict[str, Any]) -> Any:
         port=options["listen_port"],
         weights=options["weights"],
         python=options["python"],
+        keep=options["keep"],
         limits=Limits(
             upload_bytes=options["client_max_size"],
             queue=options["queue"],

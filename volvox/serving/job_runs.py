@@ -11,6 +11,7 @@ from volvox.errors import ModuleFailed, NotFound, VolvoxError
 from volvox.modules.calling import ArgumentsRefused, FunctionFailed, call_module
 from volvox.serving import job_files, outcome
 from volvox.serving.asking import AwaitedAsk
+from volvox.worker import finding
 
 if TYPE_CHECKING:
     from volvox.serving.job_store import Job
@@ -102,8 +103,9 @@ async def train(jobs: Jobs, job: Job) -> None:
     await jobs.begin(job)
     try:
         request = await asyncio.to_thread(files.request, job.uuid)
+        module, python = _place(jobs, job)
         returned = await call_module(
-            job.module, "train", request=request, places=files.places(job.uuid, job.weights),
+            module, "train", python=python, request=request, places=files.places(job.uuid, job.weights),
             environment=job_files.marked(job.uuid), log=files.log(job.uuid), nice=_NICE,
         )  # fmt: skip
     except ArgumentsRefused as error:
@@ -122,3 +124,14 @@ async def train(jobs: Jobs, job: Job) -> None:
         await jobs.finish(job, 200, "application/json", body)
     finally:
         await asyncio.shield(asyncio.to_thread(job_files.end_processes, job.uuid))
+
+
+def _place(jobs: Jobs, job: Job) -> tuple[str, str]:
+    """Where the job's module lies, and its interpreter: as it is served now, for a server may have moved it since."""
+    try:
+        deployed = jobs.services.get(job.model).deployed
+    except NotFound:
+        return job.module, ""
+    then, now = finding.parse(job.module), finding.parse(deployed.module)
+    same = (then.name, then.module, then.object) == (now.name, now.module, now.object)
+    return (deployed.module, deployed.python) if same else (job.module, "")

@@ -55,6 +55,7 @@ class ServeSettings:
         offered: Which endpoints there are.
         logs: What it logs.
         guard: Whom it answers.
+        keep: Folder for its jobs, which outlive it there; else they end with it.
     """
 
     host: str = "127.0.0.1"
@@ -65,6 +66,7 @@ class ServeSettings:
     offered: Offered = field(default_factory=Offered)
     logs: LogSettings = field(default_factory=LogSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
+    keep: Path | None = None
 
 
 def serve_home(home: Path, host: str, port: int) -> None:
@@ -106,7 +108,7 @@ def serve_modules(asked: Sequence[Asked], settings: ServeSettings) -> None:
         if doubled := sorted({one.name for one in deployed if [two.name for two in deployed].count(one.name) > 1}):
             raise InvalidInput(f"two models would be called {doubled[0]!r}; give each its own --name, in order")
         with _bind(settings.host, settings.port) as listening:
-            _serve(deployed, settings, Path(folder), listening)
+            _serve(deployed, settings, (settings.keep or Path(folder)).absolute(), listening)
 
 
 def _serve(deployed: Sequence[Deployed], settings: ServeSettings, folder: Path, listening: socket.socket) -> None:

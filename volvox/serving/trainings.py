@@ -73,7 +73,9 @@ async def _begin(request: Request, jobs: Jobs, model: ServedModel) -> Response:
     async with received(request, services.uploads, services.limits, _headers(model)) as asked:
         try:
             async with until_gone(request), asyncio.timeout(services.limits.start_seconds), _checks(request):
-                arguments = await call_module(model.deployed.module, "validate:train", request=asked)
+                arguments = await call_module(
+                    model.deployed.module, "validate:train", request=asked, python=model.deployed.python
+                )
         except ArgumentsRefused as error:
             return JSONResponse(error.messages, 422)
         except NotFound:

@@ -266,3 +266,26 @@ def test_a_deployed_model_may_have_an_interpreter_of_its_own(server, tmp_path: P
     assert (told.status_code, "there is no Python at /nowhere" in told.json()["error"]) == (422, True)
     assert server.admin.put("/admin/models/where", json={**asked, "python": str(own)}).status_code == 201
     assert server.client.post("/v2/models/where/predict/").json()["predictions"] == str(own)
+
+
+def test_jobs_outlive_a_killed_server_in_the_folder_that_keeps_them(servers: Servers) -> None:
+    (servers.folder / "slow.py").write_text(
+        "import sys, time\n"
+        "def predict():\n    return 1\n"
+        "def train():\n    time.sleep(0.2)\n    return sys.executable\n"
+    )  # fmt: skip
+    python = servers.folder / "another-python"
+    python.symlink_to(sys.executable)
+    options = ("--module", "./slow.py", "--keep", "kept", "--python", str(python))
+    url = servers.url(*options)
+    job = httpx.post(f"{url}/v2/models/slow/train/").json()["uuid"]
+    while httpx.get(f"{url}/v2/jobs/{job}").json()["state"] != "SUCCEEDED":
+        time.sleep(0.05)
+    asked = httpx.post(f"{url}/v2/models/slow/predict/?mode=async").json()["uuid"]
+    servers.running[-1].kill()
+    servers.running[-1].wait()
+    url = servers.url(*options)
+    assert "another-python" in httpx.get(f"{url}/v2/jobs/{job}/result").text
+    while httpx.get(f"{url}/v2/jobs/{asked}").json()["state"] != "SUCCEEDED":
+        time.sleep(0.05)
+    assert {job["uuid"] for job in httpx.get(f"{url}/v2/jobs/").json()["jobs"]} == {job, asked}
