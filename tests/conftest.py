@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,11 @@ import pytest
 
 # Trainings here are so small that a second thread only waits for the first, at the cost of a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# A shell that starts this in the background has it ignore Ctrl-C, and so would every command that is tested.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
