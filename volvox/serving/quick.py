@@ -189,7 +189,7 @@ class _Exchange(Ask):
     # -- the answer --------------------------------------------------------------------------------------------------
 
     def part(self, header: dict[str, Any], body: bytes) -> None:
-        if self.response_complete:
+        if self.response_complete or not body:  # an empty chunk would be the last
             return
         transport = self.connection.transport
         if not self.started:

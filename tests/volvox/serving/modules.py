@@ -41,6 +41,10 @@ def predict(image, top, mode, labels=()):
         time.sleep(0.2)
     if mode == "nan":
         return float("nan")
+    if mode == "stream":
+        return (part for part in (b"one,", b"", b"two"))
+    if mode == "torn":
+        return torn()
     if mode == "bytes":
         return b"\\x89raw"
     size = os.path.getsize(image.filename)
@@ -51,6 +55,11 @@ def predict(image, top, mode, labels=()):
         "labels": ["large", "small", *labels][:top], "probabilities": [probability, 0.25][:top], "version": version,
         "bytes": size, "name": image.original_filename, "type": image.content_type, "pid": os.getpid(),
     }
+
+
+def torn():
+    yield b"one,"
+    raise RuntimeError("there is no more")
 """
 BROKEN = "import a_library_that_nobody_has\n"
 PLAIN = """

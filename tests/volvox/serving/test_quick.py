@@ -149,3 +149,19 @@ def test_what_is_too_large_is_refused_while_it_comes(line: socket.socket) -> Non
     status, headers, body = _answer(line)
     assert (status, headers["connection"]) == (413, "close")
     assert body == b"Maximum request body size 268435456 exceeded."
+
+
+def test_what_a_module_streams_is_chunked_and_the_connection_goes_on(line: socket.socket) -> None:
+    line.sendall(_asked("stream") + _asked("bytes", "connection: close"))
+    data = b""
+    while piece := line.recv(1 << 16):
+        data += piece
+    assert b"transfer-encoding: chunked\r\n\r\n4\r\none,\r\n3\r\ntwo\r\n0\r\n\r\nHTTP/1.1 200" in data
+
+
+def test_a_stream_that_breaks_off_cannot_be_taken_for_whole(line: socket.socket) -> None:
+    line.sendall(_asked("torn"))
+    data = b""
+    while piece := line.recv(1 << 16):
+        data += piece
+    assert data.endswith(b"\r\n\r\n4\r\none,\r\n")
