@@ -214,7 +214,7 @@ def test_ctrl_c_inside_training_ends_everything_and_publishes_nothing(
 
     def see_children() -> None:
         listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        children.extend(int(line.split()[0]) for line in listed.splitlines() if "volvox.worker /" in line)
+        children.extend(int(line.split()[0]) for line in listed.splitlines() if "worker/bootstrap.py call /" in line)
 
     code = installation.run_until(r"\btraining: \d.*(steps|epochs)", *words, number=signal.SIGINT, then=see_children)
     assert code == 130
