@@ -213,7 +213,7 @@ def test_ctrl_c_inside_training_ends_everything_and_publishes_nothing(
     children: list[int] = []
 
     def see_children() -> None:
-        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
         children.extend(int(line.split()[0]) for line in listed.splitlines() if "worker/bootstrap.py call /" in line)
 
     code = installation.run_until(r"\btraining: \d.*(steps|epochs)", *words, number=signal.SIGINT, then=see_children)
