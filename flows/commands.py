@@ -48,6 +48,8 @@ def _data_options(command: Any) -> Any:
 @click.option("--try", "tries", type=click.Path(path_type=Path),
               help="YAML or JSON file: what to change for the next attempts, a list of arguments.")  # fmt: skip
 @click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
+@click.option("--on", "places", multiple=True, metavar="[STAGE=]POOL",
+              help="Work pool of a stage, `here` or `auto`; a pool alone is for training and evaluation.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
 @_data_options
 def cycle(  # noqa: PLR0917 - click passes all of them by name
@@ -59,6 +61,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     attempts: int,
     tries: Path | None,
     no_image: bool,
+    places: tuple[str, ...],
     as_json: bool,
     arguments: dict[str, Any],
     **data_options: Any,
@@ -75,8 +78,10 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
       volvox cycle --demo
       volvox cycle ~/plankton --name lake --epochs 40
       volvox cycle ~/plankton --from digits --attempts 3 --try more.yaml
+      volvox cycle ~/plankton --on kubernetes --on evaluation=here
     """  # noqa: D301 - click wants the backspace itself
     from flows.local import run_cycle, since_process_start
+    from flows.placing import Places, parse_places
     from volvox.cli.report import as_json as report_json
     from volvox.cli.report import end_screen
     from volvox.cli.terminal import cycle_view
@@ -93,7 +98,9 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "start_from": start_from,
         "data_options": _given(data_options),
         "image": not no_image,
+        "places": parse_places(places),
     }
+    Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     try:
         with cycle_view(quiet=as_json):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
+from flows.stage import stage
 from tasks.training import train_model
 from volvox.records import Dataset, ModelVersion, TrainedModel
 from volvox.settings import Home
 
 
-@flow(name="training", flow_run_name="train-{module}", persist_result=False)
+@stage("training", "train-{module}")
 async def training(
     dataset: Dataset,
     *,

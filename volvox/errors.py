@@ -7,7 +7,10 @@ VolvoxError              exit 1   HTTP 500
  ├─ GateRefused          exit 3   HTTP 409   the model was evaluated and is not good enough
  ├─ Unavailable          exit 4   HTTP 503   a service did not answer; retried
  │   └─ Ended            a service of this machine is gone; not retried
- └─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+ ├─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+ └─ StageFailed          exit 5   HTTP 500   a stage on a work pool raised what is not ours
+     ├─ StageCrashed     its container, pod or task ended, or never began
+     └─ StageCancelled   exit 130: somebody cancelled it
 
 A message says what was asked, what is true, and what to do.
 """
@@ -87,3 +90,19 @@ class ModuleFailed(VolvoxError):
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
         self.trace = trace
+
+
+class StageFailed(VolvoxError):
+    """A stage that ran on a work pool raised an exception that is none of Volvox."""
+
+    exit_code = 5
+
+
+class StageCrashed(StageFailed):
+    """What ran a stage on a work pool ended without a word of it, or never began."""
+
+
+class StageCancelled(StageFailed):
+    """Somebody cancelled a stage that ran on a work pool."""
+
+    exit_code = 130
