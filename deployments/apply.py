@@ -81,9 +81,9 @@ def definitions(folder: Path = _HERE) -> list[dict[str, Any]]:
 
 
 def pools(folder: Path = _HERE) -> list[dict[str, Any]]:
-    """The work pools that run on any machine; others wait in the same folder for an operator (`manual: true`)."""
+    """The work pools that are on; others wait in the same folder for an operator (`volvox pools enable NAME`)."""
     found = [_yaml(path) for path in sorted((folder / "pools").glob("*.yaml"))]
-    return [pool for pool in found if not pool.get("manual")]
+    return [pool for pool in found if pool.get("enabled", True)]
 
 
 def _yaml(path: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_every_stage_and_the_cycle_is_a_deployment_whose_flow_exists() -> None:
 def test_the_local_pool_says_what_it_offers_and_costs() -> None:
     pool = next(pool for pool in pools() if pool["name"] == "local")
     assert pool["type"] == "process"
-    assert set(pool["offers"]) >= {"cpu", "memory_gb", "gpu"}
+    assert set(pool["offers"]) >= {"cpu", "memory_mb", "gpus"}
     assert pool["cost_per_hour"] == 0.0
 
 
