@@ -47,7 +47,9 @@ async def work(store: Store, number: int) -> Job:
     async def make() -> Job:
         progress.advance(1, 1, "numbers")
         digest = store.put_bytes(f"answer {number}".encode())
-        return Job(service="standin", version=str(os.getpid()), input=str(number), input_digest="", answer_object=digest)
+        return Job(
+            service="standin", version=str(os.getpid()), input=str(number), input_digest="", answer_object=digest
+        )
 
     return await once(store, "standin", key, Job, make)
 
