@@ -227,6 +227,9 @@ def _source(folder: str | None, demo: bool, home: Home) -> str:
         from volvox.data.demo import write_digits
 
         return str(write_digits(home.folder("demo") / "digits"))
+    from volvox.data.sources import find_source
+
+    find_source(str(folder), home)  # what is not there is told before anything is started
     return str(folder)
 
 
