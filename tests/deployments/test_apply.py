@@ -38,9 +38,9 @@ def standin(home: Home) -> Any:
     return asked(home, lambda client: client.read_deployment_by_name("standin/standin"))
 
 
-def test_every_stage_and_the_cycle_is_a_deployment_whose_flow_exists() -> None:
-    found = {definition["entrypoint"].rpartition(".")[2]: definition for definition in definitions()}
-    assert list(found) == ["cycle", *STAGES]
+def test_every_stage_the_cycle_and_the_training_image_are_deployments_whose_flows_exist() -> None:
+    found = {definition["entrypoint"].rpartition(".")[2].replace("_", "-"): definition for definition in definitions()}
+    assert list(found) == ["cycle", *STAGES, "training-image"]
     assert {definition["name"] for definition in found.values()} == {"local"}, "named after the pool"
     assert [name for name, definition in found.items() if definition.get("placeable")] == STAGES
     for name, definition in found.items():
