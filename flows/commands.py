@@ -48,6 +48,8 @@ def _data_options(command: Any) -> Any:
 @click.option("--try", "tries", type=click.Path(path_type=Path),
               help="YAML or JSON file: what to change for the next attempts, a list of arguments.")  # fmt: skip
 @click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
+@click.option("--dry-run", is_flag=True,
+              help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
 @_data_options
 def cycle(  # noqa: PLR0917 - click passes all of them by name
@@ -59,6 +61,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     attempts: int,
     tries: Path | None,
     no_image: bool,
+    dry_run: bool,
     as_json: bool,
     arguments: dict[str, Any],
     **data_options: Any,
@@ -95,6 +98,13 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "image": not no_image,
     }
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
+    if dry_run:
+        from flows import dry_run as rehearsal
+
+        del parameters["further_arguments"]  # whether there is a second try, the gate decides
+        made = asyncio.run(rehearsal.plan(source, home, **parameters))
+        click.echo(json.dumps(rehearsal.as_values(made), indent=2) if as_json else rehearsal.as_text(made))
+        return
     try:
         with cycle_view(quiet=as_json):
             made = run_cycle(source, home, **parameters)
