@@ -99,6 +99,8 @@ class TrainedModel(Record):
         metrics: Numbers that `train` returned.
         started_from: Digest of the weights it started from, or empty.
         seconds: How long the training took.
+        place: The work pool it ran on; empty: in the cycle's own process.
+        cost: What that cost, in the operator's currency; None where nobody knows.
     """
 
     module: str
@@ -111,6 +113,8 @@ class TrainedModel(Record):
     metrics: dict[str, float] = {}
     started_from: str = ""
     seconds: float = 0.0
+    place: str = ""
+    cost: float | None = None
 
     def identity(self) -> Any:
         return ["model", self.module, self.code, self.weights_tree]

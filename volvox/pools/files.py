@@ -54,7 +54,7 @@ def read_pools(home: Home, shipped: Path = SHIPPED) -> dict[str, PoolDefinition]
     Raises:
         InvalidInput: If a file is wrong; the message names file, line and key, and what is allowed.
     """
-    return {name: read_pool(path) for name, path in sorted(_paths(home, shipped).items())}
+    return {name: read_pool(path) for name, path in sorted(pool_paths(home, shipped).items())}
 
 
 def read_pool(path: Path) -> PoolDefinition:
@@ -136,7 +136,7 @@ def enable(
         NotFound: If there is no such pool.
         InvalidInput: If the file would be wrong; nothing is written then.
     """
-    paths = _paths(home, shipped)
+    paths = pool_paths(home, shipped)
     wanted = {"enabled": True, **(changes or {})}
     if not like or name in paths:
         return _change(home, name, _text(paths, name), wanted, dry_run)
@@ -152,10 +152,11 @@ def disable(home: Home, name: str, *, dry_run: bool = False, shipped: Path = SHI
         NotFound: If there is no such pool.
         InvalidInput: If its file is wrong.
     """
-    return _change(home, name, _text(_paths(home, shipped), name), {"enabled": False}, dry_run)
+    return _change(home, name, _text(pool_paths(home, shipped), name), {"enabled": False}, dry_run)
 
 
-def _paths(home: Home, shipped: Path) -> dict[str, Path]:
+def pool_paths(home: Home, shipped: Path = SHIPPED) -> dict[str, Path]:
+    """The file of every pool, by name; an operator's goes first."""
     folders = (shipped, home.root / _FOLDER)
     return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{_SUFFIX}"))}
 
