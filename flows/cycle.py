@@ -73,7 +73,8 @@ async def cycle(
     start = published_version(store.open(), start_from) if start_from else None
     tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
 
-    with Stages(Places(places), store.open()) as stages:
+    opened = store.open()
+    with Stages(Places(places, store=opened), opened) as stages:
         dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
 
         async def attempt(chosen: dict[str, Any]) -> Cycle:

@@ -18,11 +18,13 @@ from volvox.pools.needs import Needs
 from volvox.pools.placement import Placement, place
 from volvox.pools.requests import job_variables
 from volvox.settings import Home
+from volvox.store import Store
 
 STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
 # What a bare pool name means: the stages that compute. The others need services or files of this machine.
 COMPUTING = ("training", "evaluation")
 AUTO = "auto"
+_MODULE = "image_classifier"
 _SHOW_SECONDS = 3.0
 
 
@@ -79,14 +81,21 @@ def checked_places(places: Mapping[str, str]) -> dict[str, str]:
 class Places:
     """The places of one cycle's stages."""
 
-    def __init__(self, stated: Mapping[str, str] | None = None, home: Home | None = None) -> None:
+    def __init__(
+        self, stated: Mapping[str, str] | None = None, home: Home | None = None, store: Store | None = None
+    ) -> None:
         """Take what was stated: stage -> pool, `here` or `auto`; training that is not stated is `auto`.
+
+        Args:
+            stated: What somebody chose.
+            home: Whose pool files count.
+            store: Where the records of training images are, for pools that name no image.
 
         Raises:
             InvalidInput: If a stage does not exist, or a pool's file is wrong.
             NotFound: If a stated pool does not exist.
         """
-        self._home = home or Home.current()
+        self._home, self._store = home or Home.current(), store
         self._stated = {"training": AUTO, **checked_places(stated or {})}
         wanted = {pool for pool in self._stated.values() if pool not in (HERE, AUTO)}
         self._pools = {name: pool for name, pool in read_pools(self._home).items() if pool.enabled or name in wanted}
@@ -112,7 +121,32 @@ class Places:
         await _shown(stage, placement)
         if placement.pool == HERE:
             return Placed(placement, {})
-        return Placed(placement, job_variables(self._pools[placement.pool], needs))
+        pool = self._pools[placement.pool]
+        variables = job_variables(pool, needs)
+        if pool.starts_containers and not pool.image:
+            variables["image"] = await asyncio.to_thread(self._image, _module(parameters), needs.gpus > 0)
+        return Placed(placement, variables)
+
+    def _image(self, module: str, gpu: bool) -> str:
+        """The newest training image of `module`.
+
+        Raises:
+            NotFound: If none was built.
+        """
+        from volvox.modules import discovery
+        from volvox.packaging.training_context import training_code
+        from volvox.packaging.training_images import newest
+
+        more = (f" --module {module}" if module != _MODULE else "") + (" --gpu" if gpu else "")
+        image = newest(self._store, module, gpu=gpu) if self._store else None
+        if image is None:
+            raise NotFound(
+                f"no training image of {module} was built for this store, and the pool's file names none; "
+                f"`volvox images --training{more}` builds it"
+            )
+        if image.code != training_code(discovery.find(module)):
+            progress.note(f"the training image holds other code than this machine; `volvox images --training{more}`")
+        return image.reference
 
     def _elsewhere(self) -> bool:
         """Whether any pool is more than processes of this machine, which is what `here` is without a detour."""
@@ -133,14 +167,20 @@ class Places:
             return await pool_states(client, self._pools)
 
 
+def _module(parameters: Mapping[str, Any]) -> str:
+    """The module that a stage with these parameters is about."""
+    if module := parameters.get("module"):
+        return str(module)
+    about = parameters.get("model") or parameters.get("version")
+    return str(getattr(about, "module", _MODULE))
+
+
 def _needs(stage: str, parameters: Mapping[str, Any]) -> Needs:
     from volvox.modules import discovery
     from volvox.pools.needs import needs_of
 
-    if stage == "training":
-        return needs_of(discovery.find(str(parameters.get("module"))), "training")
-    if stage == "evaluation":
-        return needs_of(discovery.find(parameters["model"].module), "inference")
+    if stage in COMPUTING:
+        return needs_of(discovery.find(_module(parameters)), "training" if stage == "training" else "inference")
     return Needs()
 
 
