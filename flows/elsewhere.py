@@ -227,14 +227,18 @@ def _hear(event: Event) -> bool:
         if told.get("kind") == "noted":
             progress.note(str(told.get("text", "")))
         else:
-            progress.advance(
-                float(told.get("done", 0)), float(told.get("total", 0)), str(told.get("unit", "")),
-                **dict(told.get("detail") or {}),
-            )  # fmt: skip
+            _advance(told)
         return False
     kind = event.resource.get("prefect.state-type")
     return bool(kind) and StateType(kind) in (
         StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED,
+    )  # fmt: skip
+
+
+def _advance(told: dict[str, Any]) -> None:
+    progress.advance(
+        float(told.get("done", 0)), float(told.get("total", 0)), str(told.get("unit", "")),
+        **dict(told.get("detail") or {}),
     )  # fmt: skip
 
 
@@ -260,6 +264,8 @@ async def _left_by(store: Store, run_id: UUID) -> dict[str, Any] | None:
 
 def _retell(kept: dict[str, Any]) -> None:
     """What only the run itself could know of its time."""
+    if told := kept.get("progress"):
+        _advance(told)
     if kept.get("reused"):
         progress.reused()
     progress.worked(float(kept.get("worked_seconds") or 0.0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -66,7 +65,9 @@ async def _kept(name: str, run_id: UUID, work: Callable[[], Coroutine[Any, Any, 
     try:
         with progress.listening(telling.hear), progress.stage(name):
             record = await work()
-        left = results.finished(record, worked_seconds=telling.worked_seconds, reused=telling.reused)
+        left = results.finished(
+            record, worked_seconds=telling.worked_seconds, reused=telling.reused, progress=telling.last
+        )
     except Exception as error:
         await _leave(store, run_id, results.failed(error), but=error)
         raise
@@ -90,6 +91,7 @@ class _Telling:
     def __init__(self, name: str, run_id: UUID) -> None:
         self.worked_seconds = 0.0
         self.reused = False
+        self.last: dict[str, Any] = {}
         self._name = name
         self._resource = {"prefect.resource.id": f"prefect.flow-run.{run_id}", "volvox.stage": name}
         self._logger = get_run_logger()
@@ -106,11 +108,10 @@ class _Telling:
             self._logger.info("%s: %s", self._name, event.text)
             self._emit({"kind": "noted", "text": event.text})
         elif event.kind == "advanced":
-            now = time.monotonic()
-            if now - self._told_at >= _TOLD_SECONDS or event.done == event.total:
-                self._told_at = now
-                told = {"done": event.done, "total": event.total, "unit": event.unit, "detail": event.detail}
-                self._emit({"kind": "advanced", **told})
+            self.last = {"done": event.done, "total": event.total, "unit": event.unit, "detail": event.detail}
+            if event.at - self._told_at >= _TOLD_SECONDS:
+                self._told_at = event.at
+                self._emit({"kind": "advanced", **self.last})
 
     def _emit(self, payload: dict[str, Any]) -> None:
         emit_event(PROGRESS, resource=self._resource, payload=payload)

@@ -18,9 +18,19 @@ R = TypeVar("R", bound=Record)
 STAGE = "runs"  # the records' place in the store; the key is the id of the flow run
 
 
-def finished(record: Record, *, worked_seconds: float, reused: bool) -> dict[str, Any]:
-    """What to keep of a stage that returned `record`."""
-    return {"record": record.model_dump(mode="json"), "worked_seconds": worked_seconds, "reused": reused}
+def finished(
+    record: Record, *, worked_seconds: float, reused: bool, progress: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What to keep of a stage that returned `record`.
+
+    Args:
+        record: What it returned.
+        worked_seconds: How long it worked itself.
+        reused: Whether the record was there already.
+        progress: The last it said of how far it was, which an event may tell too late.
+    """
+    told = {"record": record.model_dump(mode="json"), "worked_seconds": worked_seconds, "reused": reused}
+    return {**told, "progress": progress} if progress else told
 
 
 def failed(error: BaseException) -> dict[str, Any]:

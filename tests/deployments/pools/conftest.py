@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import textwrap
 import uuid
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.deployments.pools import containers
 from tests.engines import engine_environment
 from volvox.settings import Home
 from volvox.stack import stack
@@ -61,9 +64,29 @@ class Pool:
         from flows.elsewhere import Submission
 
         more.setdefault("job_variables", {})
-        return Submission(
-            standin, self.name, {"what": what, "number": number}, ObjectStore.local().open(), **more
-        )
+        return Submission(standin, self.name, {"what": what, "number": number}, ObjectStore.local().open(), **more)
+
+    def memory(self, megabytes: int) -> dict[str, Any]:
+        """Job variables that give the run so much memory."""
+        from volvox.pools.files import read_pools
+        from volvox.pools.needs import Needs
+        from volvox.pools.requests import job_variables
+
+        return job_variables(read_pools(self.home)[self.name], Needs(memory_mb=megabytes))
+
+    def jobs_of(self, run_id: str) -> list[str]:
+        """What still runs of a flow run."""
+        if self.kind == "process":
+            return [str(pid) for pid in _processes(run_id)]
+        return [job.name for job in asyncio.run(containers.jobs(self)) if job.run_id == run_id]
+
+    def vanish(self, run_id: str) -> None:
+        """Take away what runs a flow run, as a machine does that loses its power."""
+        if self.kind == "process":
+            for pid in _processes(run_id):
+                os.kill(pid, signal.SIGKILL)
+            return
+        asyncio.run(containers.remove(self, run_id))
 
     def run(self, what: str, number: int = 0, **more: Any) -> Any:
         """Run the stand-in stage there and return its record."""
@@ -95,24 +118,32 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patch.syspath_prepend(str(root / "code"))
         for loaded in [module for module in sys.modules if module.startswith("tests_of_pools")]:
             patch.delitem(sys.modules, loaded)
-        if kind != "process":
-            from tests.deployments.pools.containers import prepare
-
-            prepare(kind, name, home, root / "code", patch)
         folder = root / "deployments"
         (folder / "pools").mkdir(parents=True)
         (folder / "pools" / "local.yaml").write_text("{name: local, type: process, concurrency_limit: 4}")
         (folder / "prefect.yaml").write_text(textwrap.dedent(DEPLOYMENTS))
         try:
-            stack.ensure(home, ["prefect", "worker"])
+            stack.ensure(home, ["prefect"])
             stack.wait_ready(home, "prefect")
             for variable, value in stack.environment(home).items():
                 patch.setenv(variable, value)
+            if kind != "process":
+                containers.prepare(kind, name, home, root / "code", patch)
+            stack.ensure(home, ["worker"])
             stack.wait_ready(home, "worker")
             _apply(folder)
             yield Pool(kind, name, home)
         finally:
             stack.stop(home)
+
+
+def _processes(run_id: str) -> list[int]:
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
 def _apply(folder: Path) -> None:
