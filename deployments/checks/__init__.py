@@ -128,7 +128,11 @@ async def _target(pool: PoolDefinition, template: dict[str, Any]) -> Target | Ch
     from prefect.client.schemas.objects import FlowRun
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    worker, values = _worker(pool.type), _needs(pool)
+    try:
+        values = {**_needs(pool), "command": "python -m volvox.pools.probe"}
+    except InvalidInput as error:
+        return Check("offers", False, str(error), "correct offers or job_variables in the pool's file")
+    worker = _worker(pool.type)
     url = os.environ.get("PREFECT_API_URL", "")
     with temporary_settings({PREFECT_API_URL: url} if url else {}):
         try:
@@ -142,7 +146,6 @@ async def _target(pool: PoolDefinition, template: dict[str, Any]) -> Target | Ch
                 f"what the pool's file refers to is not to be had from the Prefect server: {error}",
                 "save the block or the variable there (Prefect UI > Blocks), or correct its name",
             )  # fmt: skip
-        configuration.command = "python -m volvox.pools.probe"
         run = FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name=f"volvox-check-{pool.name}")
         configuration.prepare_for_flow_run(run)
     return Target(pool, worker, configuration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -177,7 +178,7 @@ async def _client(configuration: Any) -> Any:
         config.load_incluster_config()
         return ApiClient()
     except config.ConfigException:
-        return await config.new_client_from_config()
+        return await config.new_client_from_config(config_file=os.environ.get("KUBECONFIG"))
 
 
 def _namespace(name: str, found: _Answer) -> Check:
