@@ -16,6 +16,7 @@ from flows.data import data
 from flows.evaluation import evaluation
 from flows.inference import inference
 from flows.packaging import packaging
+from flows.placing import Places
 from flows.publication import publication
 from flows.registration import registration
 from flows.serving import serving
@@ -38,6 +39,7 @@ async def cycle(
     start_from: str = "",
     data_options: dict[str, Any] | None = None,
     image: bool = True,
+    places: dict[str, str] | None = None,
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
     engine: ContainerEngine | None = None,
@@ -54,13 +56,15 @@ async def cycle(
         start_from: Published model whose weights to start from: `NAME` (its champion) or `NAME/VERSION`.
         data_options: Options of the data stage, e.g. `{"label_column": "group"}`.
         image: Whether to build a serving image where there is an engine.
+        places: Stage -> work pool it runs on, `here` (this run's own process) or `auto` (by what it needs, which is
+            the default of training): `{"training": "kubernetes"}`.
         store: Where datasets, weights and records are kept.
         tracking: The MLflow server.
         engine: The container engine.
         server: The server of models and catalogue pages.
 
     Raises:
-        InvalidInput: If the data or the arguments cannot be used.
+        InvalidInput: If the data or the arguments cannot be used, or no pool fits what a stage needs.
         GateRefused: If no try was good enough; `cycle` on the error holds what was made until then.
     """
     store = store or ObjectStore.local()
@@ -69,7 +73,8 @@ async def cycle(
     start = published_version(store.open(), start_from) if start_from else None
     tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
 
-    with Stages() as stages:
+    opened = store.open()
+    with Stages(Places(places, store=opened), opened) as stages:
         dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
 
         async def attempt(chosen: dict[str, Any]) -> Cycle:

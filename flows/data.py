@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from blocks.store import ObjectStore
+from flows.stage import stage
 from tasks.data import prepare_data
 from volvox.data.options import Options
 from volvox.naming import model_name
@@ -17,7 +17,7 @@ def _run_name() -> str:
     return f"data-{parameters.get('name') or model_name(str(parameters.get('source')))}"
 
 
-@flow(name="data", flow_run_name=_run_name, persist_result=False)
+@stage("data", _run_name)
 async def data(
     source: str,
     *,

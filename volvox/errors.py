@@ -9,7 +9,10 @@ VolvoxError              exit 1   HTTP 500
  ├─ Unavailable          exit 4   HTTP 503   a service did not answer; retried
  │   ├─ Ended            a service of this machine is gone; not retried
  │   └─ PoolDown         no worker of a work pool that fits is alive; not retried
- └─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+ ├─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+ └─ StageFailed          exit 5   HTTP 500   a stage on a work pool raised what is not ours
+     ├─ StageCrashed     its container, pod or task ended, or never began
+     └─ StageCancelled   exit 130: somebody cancelled it
 
 A message says what was asked, what is true, and what to do.
 """
@@ -105,3 +108,19 @@ class ModuleFailed(VolvoxError):
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
         self.trace = trace
+
+
+class StageFailed(VolvoxError):
+    """A stage that ran on a work pool raised an exception that is none of Volvox."""
+
+    exit_code = 5
+
+
+class StageCrashed(StageFailed):
+    """What ran a stage on a work pool ended without a word of it, or never began."""
+
+
+class StageCancelled(StageFailed):
+    """Somebody cancelled a stage that ran on a work pool."""
+
+    exit_code = 130

@@ -326,6 +326,7 @@ class StageTime(BaseModel):
         seconds: Wall time from its start to its end.
         work_seconds: The part of it that was the stage's own work.
         reused: Whether its result was there already.
+        place: The work pool it ran on; empty: in the cycle's own process.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -334,6 +335,7 @@ class StageTime(BaseModel):
     seconds: float
     work_seconds: float
     reused: bool = False
+    place: str = ""
 
 
 class Attempt(BaseModel):
