@@ -211,7 +211,7 @@ def _replace(path: Path, text: str, home: Home) -> None:
 
 def _sentence(path: Path, lines: Mapping[tuple[str, ...], int], error: Any) -> str:
     """One of pydantic's errors with file, line, key and what is allowed."""
-    place = tuple(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
+    place: tuple[str, ...] = tuple(map(str, error["loc"]))
     line = next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
     where, key = f"{path}:{line}" if line else str(path), ".".join(place)
     kind, context, given = error["type"], error.get("ctx", {}), error.get("input")

@@ -24,14 +24,14 @@ def as_values(pool: PoolDefinition, state: PoolState | None) -> dict[str, Any]:
     """A pool with its state for machines; what stands in its environment is left out, its names are not."""
     told = pool.model_dump(mode="json")
     told["environment"] = sorted(pool.environment)
-    known = state is not None and state.exists
+    known = state if state is not None and state.exists else None
     return {
         **told,
         "state": state_word(pool, state),
-        "queued": state.queued if known else None,
-        "running": state.running if known else None,
-        "free": state.free if known else None,
-        "limit": state.limit if known else pool.concurrency_limit,
+        "queued": known.queued if known else None,
+        "running": known.running if known else None,
+        "free": known.free if known else None,
+        "limit": known.limit if known else pool.concurrency_limit,
     }
 
 
