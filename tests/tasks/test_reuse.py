@@ -5,12 +5,12 @@ import pytest
 from tasks.reuse import once
 from volvox import progress
 from volvox.records import Job
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 def _job(store: Store) -> Job:

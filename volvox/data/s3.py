@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from volvox import progress
+from volvox.buckets import connect, reason
 from volvox.cancelling import Cancelled
 from volvox.data.download import MOST_BYTES, Facts
 from volvox.data.folder import MOST_FILES
@@ -132,22 +132,6 @@ def parsed(address: str) -> tuple[str, str]:
     return bucket, key
 
 
-def connect(bucket: str) -> S3Store:
-    """The bucket, at AWS_ENDPOINT_URL where that is set; unencrypted only where that address says so."""
-    from obstore.store import S3Store
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    config = {"endpoint": endpoint} if endpoint else {}
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return S3Store(
-        bucket,
-        region=region,
-        config=config,  # pyright: ignore[reportArgumentType]
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "10s"},
-        retry_config={"max_retries": 3},
-    )
-
-
 def _fetch(store: S3Store, one: ObjectMeta, target: Path, cancelled: threading.Event) -> None:
     import obstore
 
@@ -171,14 +155,16 @@ def _facts(meta: ObjectMeta) -> Facts:
 def _telling(address: str) -> Iterator[None]:
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
+    # The library's own errors are not chained: they quote the server's answer, which may quote a session token.
     try:
         yield
-    except FileNotFoundError as error:
-        raise NotFound(f"{address} is not there; check the bucket and the key") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
+    except FileNotFoundError:
+        raise NotFound(f"{address} is not there; check the bucket and the key") from None
+    except (PermissionDeniedError, UnauthenticatedError):
         raise InvalidInput(
             f"{address} may not be read with these credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
+        ) from None
     except BaseError as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise Unavailable(f"{address} cannot be fetched ({reason}); check AWS_ENDPOINT_URL and try again") from error
+        raise Unavailable(
+            f"{address} cannot be fetched ({reason(str(error))}); check AWS_ENDPOINT_URL and try again"
+        ) from None

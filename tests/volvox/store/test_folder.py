@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from volvox.errors import InvalidInput, NotFound, VolvoxError
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 def test_an_object_comes_back_by_the_sha256_of_its_bytes(store: Store, tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_half_a_record_counts_as_none(store: Store) -> None:
 
 def test_the_lock_of_a_killed_process_is_free_again(store: Store) -> None:
     code = (
-        "import sys; from pathlib import Path; from volvox.store import Store\n"
-        "lock = Store(Path(sys.argv[1])).try_lock('s', 'k'); print(lock is not None, flush=True); input()"
+        "import sys; from pathlib import Path; from volvox.store import FolderStore\n"
+        "lock = FolderStore(Path(sys.argv[1])).try_lock('s', 'k'); print(lock is not None, flush=True); input()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -88,7 +88,7 @@ def test_two_threads_that_unpack_one_tree_get_the_same_folder(store: Store, tmp_
 
 
 def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(small_disk: Path) -> None:
-    store = Store(small_disk / "store")
+    store = FolderStore(small_disk / "store")
     kept = store.put_bytes(b"small")
     with pytest.raises(VolvoxError, match=r"disk of .* is full"):
         store.put_bytes(b"x" * (8 << 20))
@@ -103,8 +103,8 @@ def test_an_address_of_an_unknown_kind_is_refused() -> None:
 
 def test_what_a_killed_process_was_writing_is_swept_and_a_living_ones_is_not(store: Store) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from volvox.store import Store\n"
-        "with Store(Path(sys.argv[1]))._incoming() as path:\n"
+        "import os, sys; from pathlib import Path; from volvox.store import FolderStore\n"
+        "with FolderStore(Path(sys.argv[1]))._incoming() as path:\n"
         "    print(path.name, flush=True); input()"
     )
     children = [
