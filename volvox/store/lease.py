@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from volvox.buckets import ONCE, Bucket, Unsupported
-from volvox.errors import VolvoxError
+from volvox.errors import Unavailable, VolvoxError
 from volvox.store.interface import Lock
 
 _LOG = logging.getLogger(__name__)
@@ -149,7 +149,10 @@ class Lease(Lock):
         """Take it where it is still what `etag` says; whether that went well."""
         self._etag = etag
         before = _now()
-        written = self._write() if self._conditional else self._written_weakly()
+        try:
+            written = self._write() if self._conditional else self._written_weakly()
+        except Unavailable:  # perhaps only the answer was lost, and then it is ours
+            written = self._write() if self._conditional else self._written_weakly()
         if not written:
             return False
         self._renewed = before

@@ -69,6 +69,7 @@ class Mirror:
         self._allowed = allowed
         self._kept: dict[str, _Seen] = {}
         self._looked: dict[str, tuple[_Seen, float]] = {}
+        self._gone: dict[str, float] = {}
         self._refused: set[str] = set()
         self._until = math.inf
         self._complete = False
@@ -125,23 +126,28 @@ class Mirror:
                 return
 
     def _step(self, settled: float) -> None:
-        """Upload what is whole and new, then remove what is gone: there is always something to go on from."""
-        there = self._look()
-        now = time.monotonic()
+        """Upload what is new and whole, then remove what is gone."""
+        there, now = self._look(), time.monotonic()
+        self._looked = {
+            name: before if (before := self._looked.get(name)) and before[0] == seen else (seen, now)
+            for name, seen in there.items()
+        }
+        waiting: list[float] = []
         for name, seen in sorted(there.items(), key=lambda item: item[1].modified_ns):
             if self._kept.get(name) == seen or name in self._refused:
                 continue
-            before, since = self._looked.get(name, (None, now))
-            if before != seen:
-                self._looked[name] = (seen, since := now)
-            if now - since >= (settled if seen.size > _SMALL else settled / 4):
-                self._upload(name, seen)
-        if gone := [name for name in self._kept if name not in there]:
+            since = self._looked[name][1]
+            enough = settled if seen.size > _SMALL else settled / 4
+            same_was_kept = seen in self._kept.values()  # under another name: it was whole then
+            if not ((now - since >= enough or same_was_kept) and self._upload(name, seen)):
+                waiting.append(since)
+        self._gone = {name: self._gone.get(name, now) for name in self._kept if name not in there}
+        # What was there when a file went may be what replaces it: until that is kept, there must be one to go on from.
+        if gone := [name for name, when in self._gone.items() if not any(since <= when for since in waiting)]:
             self._check()
             self._bucket.delete([f"{self._prefix}/{name}" for name in gone])
             for name in gone:
                 del self._kept[name]
-        self._looked = {name: looked for name, looked in self._looked.items() if name in there}
 
     def _look(self) -> dict[str, _Seen]:
         found = {}
@@ -154,7 +160,8 @@ class Mirror:
                     continue
         return found
 
-    def _upload(self, name: str, seen: _Seen) -> None:
+    def _upload(self, name: str, seen: _Seen) -> bool:
+        """Whether the file is kept now, or never can be."""
         key = f"{self._prefix}/{name}"
         try:
             self._check()
@@ -166,12 +173,13 @@ class Mirror:
                     else:
                         self._bucket.upload(key, blocks, seen.size)
         except (_Changed, FileNotFoundError):  # looked at again in a moment
-            return
+            return False
         except ValueError as error:
             self._refused.add(name)
             _LOG.warning("a checkpoint with the name %r cannot be kept in a bucket: %s", name, error)
-            return
+            return True
         self._kept[name] = seen
+        return True
 
     def _copied(self, key: str, seen: _Seen) -> bool:
         """Whether the same file was kept under another name, as after a rename or a hard link, and copied there."""

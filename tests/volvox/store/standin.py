@@ -18,7 +18,9 @@ class StandIn(ThreadingHTTPServer):
     Attributes:
         buckets: Bucket -> key -> bytes and when they were written.
         requests: Method and path of each request.
-        conditional: Whether conditions of a write are heeded.
+        conditional: Whether conditions of a write are heeded; None: they are refused as unknown.
+        lost_answers: So many writes are done and answered as if they were not.
+        received: Bytes of all writes.
         answer: Status and body that every request gets instead; a HEAD gets the status alone.
         silent: While it is set no request is answered.
         headers_seen: Those of the last request.
@@ -32,7 +34,9 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.buckets: dict[str, dict[str, tuple[bytes, float]]] = {name: {} for name in buckets}
         self.requests: list[str] = []
-        self.conditional = True
+        self.conditional: bool | None = True
+        self.lost_answers = 0
+        self.received = 0
         self.answer: tuple[int, str] | None = None
         self.silent = threading.Event()
         self.headers_seen: dict[str, str] = {}
@@ -104,12 +108,18 @@ class _Handler(BaseHTTPRequestHandler):
         if source := self.headers.get("x-amz-copy-source"):
             body = self.objects[unquote(source).lstrip("/").partition("/")[2]][0]
         there = self.objects.get(key)
+        self.server.received += 0 if source else len(body)
+        if self.server.conditional is None and (self.headers.get("If-None-Match") or self.headers.get("If-Match")):
+            return self.reply(501, error("NotImplemented"))
         if self.server.conditional:
             if self.headers.get("If-None-Match") and there:
                 return self.reply(412, error("PreconditionFailed"))
             if (wanted := self.headers.get("If-Match")) and (not there or wanted != _etag(there[0])):
                 return self.reply(412, error("PreconditionFailed"))
         self.objects[key] = (body, time.time())
+        if self.server.lost_answers:
+            self.server.lost_answers -= 1
+            return self.reply(500, error("InternalError"))
         text = f"<CopyObjectResult><ETag>{escape(_etag(body))}</ETag></CopyObjectResult>" if source else ""
         self.reply(200, text, etag=_etag(body))
 
