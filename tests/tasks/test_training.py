@@ -63,7 +63,9 @@ def test_a_long_enough_training_has_system_metrics(train, tracking, name, monkey
 
 def test_the_same_training_is_reused_without_the_tracking_server(train, tracking, name, home, monkeypatch) -> None:
     first = asyncio.run(train())
-    assert not (home.root / "checkpoints").exists() or not list((home.root / "checkpoints").iterdir())
+    assert not (home.root / "store" / "checkpoints").exists() or not list(
+        (home.root / "store" / "checkpoints").iterdir()
+    )
     monkeypatch.setattr(type(tracking), "activate", None)
     assert asyncio.run(train()) == first
     assert len(runs(tracking, name)) == 1
@@ -78,7 +80,7 @@ def test_refused_arguments_begin_nothing(train, tracking, name, home, arguments)
     with pytest.raises(InvalidInput, match=r"epochs: |speed: "):
         asyncio.run(train(**arguments))
     assert runs(tracking, name) == []
-    assert not (home.root / "checkpoints").exists()
+    assert not (home.root / "store" / "checkpoints").exists()
 
 
 def test_a_module_that_is_not_installed_is_named(train) -> None:
@@ -162,6 +164,6 @@ def test_a_killed_training_goes_on_in_its_own_run_from_its_newest_checkpoint(
 
 def next_checkpoint(home):
     def look(pattern: str = "epoch-*"):
-        return next((home.root / "checkpoints").glob(f"*/{pattern}"), None)
+        return next((home.root / "store" / "checkpoints").glob(f"*/{pattern}"), None)
 
     return look
