@@ -10,9 +10,13 @@ import time
 import pytest
 
 from tasks.training import train_model
+from tests.volvox.store.places import Place
+from tests.volvox.store.standin import StandIn
 from volvox import progress
+from volvox.buckets import Access
 from volvox.errors import InvalidInput, ModuleFailed, UnknownModule
 from volvox.identity import process_started
+from volvox.settings import Home
 
 
 @pytest.fixture
@@ -167,3 +171,56 @@ def next_checkpoint(home):
         return next((home.root / "store" / "checkpoints").glob(f"*/{pattern}"), None)
 
     return look
+
+
+def test_a_training_killed_on_one_machine_goes_on_on_another_through_a_bucket(
+    learner, dataset, store, tracking, name, tmp_path, monkeypatch
+) -> None:
+    server = StandIn("bucket")
+    access = Access(server.url, access_key_id="k", secret_access_key="s")
+    place = Place("s3://bucket/prefix", tmp_path, access)
+    for digest in (dataset.learning_tree, dataset.held_out_tree, dataset.manifest_object):
+        assert place.open().put_file(store.path(digest)) == digest
+    (tmp_path / "dataset.json").write_text(dataset.model_dump_json())
+    training = textwrap.dedent(
+        f"""
+        import asyncio
+        from blocks.tracking import Tracking
+        from tasks.training import train_model
+        from volvox.records import Dataset
+        from volvox.settings import Home
+        dataset = Dataset.model_validate_json(Path({str(tmp_path / "dataset.json")!r}).read_text())
+        asyncio.run(train_model.fn(
+            "learner", dataset, {{"epochs": 6, "seconds": 1.0}}, name={name!r}, start_from=None, store=store,
+            home=Home(Path(sys.argv[2])), tracking=Tracking.local(),
+        ))
+        """
+    )
+    try:
+        process = place.run(training, "one machine")
+        kept, deadline = server.buckets["bucket"], time.monotonic() + 60
+        while not any(key.endswith("/epoch-1") for key in kept) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "the training never kept its second checkpoint"
+
+        seen: list[progress.Event] = []
+        with progress.listening(seen.append):
+            model = asyncio.run(
+                train_model.fn(
+                    learner,
+                    dataset,
+                    {"epochs": 6, "seconds": 1.0},
+                    name=name,
+                    start_from=None,
+                    store=place.open("another machine"),
+                    home=Home(tmp_path / "another home"),
+                    tracking=tracking,
+                )
+            )
+        assert min(event.done for event in seen if event.kind == "advanced") >= 3
+        (run,) = runs(tracking, name)
+        assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+        assert not [key for key in kept if "/checkpoints/" in key], "what is done needs none"
+    finally:
+        server.close()
