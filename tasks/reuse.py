@@ -72,14 +72,14 @@ async def locked(store: Store, stage: str, key: str) -> AsyncIterator[None]:
             progress.note("waiting for another run that does the same")
             waiting = True
         await asyncio.sleep(_LOCK_SECONDS)
-    loop, over = asyncio.get_running_loop(), False
+    loop, limit, over = asyncio.get_running_loop(), asyncio.timeout(None), False
 
     def cancel() -> None:
         if not over:
             limit.reschedule(loop.time())
 
     try:
-        async with asyncio.timeout(None) as limit:
+        async with limit:
             lock.when_lost(lambda: loop.call_soon_threadsafe(cancel))
             yield
             over = True

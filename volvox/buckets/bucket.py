@@ -39,6 +39,7 @@ class Bucket:
         if not self.address.startswith("s3://") or not self.name or "//" in self.prefix or "@" in self.name:
             raise InvalidInput(f"the address {_without_user(address)!r} names no bucket; give s3://BUCKET/PREFIX")
         self._there = False
+        self._bare_etags = False
 
     @property
     def server(self) -> str:
@@ -108,14 +109,21 @@ class Bucket:
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        try:
-            return self._written(
-                lambda client: obstore.put(client, key, data, mode={"e_tag": etag} if etag else "create"),
-                patience,
-                passed=(AlreadyExistsError, PreconditionError),
-            )
-        except (AlreadyExistsError, PreconditionError):
-            return None
+        # Ceph 16 compares an etag without its quotes, against the standard; a stale one matches in neither form.
+        forms = sorted({etag, etag.strip('"')}, key=lambda form: form.startswith('"') == self._bare_etags)
+        for form in forms:
+            mode: Any = {"e_tag": form} if form else "create"
+            try:
+                written = self._written(
+                    lambda client, mode=mode: obstore.put(client, key, data, mode=mode),
+                    patience,
+                    passed=(AlreadyExistsError, PreconditionError),
+                )
+            except (AlreadyExistsError, PreconditionError):
+                continue
+            self._bare_etags = bool(form) and not form.startswith('"')
+            return written
+        return None
 
     def upload(self, key: str, source: Path | bytes | Iterable[bytes], size: int) -> None:
         """Write an object of any size: in parts at once if it is large, and whole or not at all; raises as `head` does.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 import time
 import uuid
@@ -35,6 +36,7 @@ _LOOK_SECONDS = (0.2, 2.0)  # from the first look again to the last
 _PROBE = "locks/.probe"
 _NO_ETAG = '"00000000000000000000000000000000"'
 
+_probing = threading.Lock()
 _conditional: dict[tuple[str, str], bool] = {}  # of address and server, for the time of this process
 
 
@@ -81,8 +83,8 @@ class Leases:
         etag = ""
         if found is not None:
             etag = found[1]
-            claim = _read(found[0])
-            if claim["holder"] and not self._lapsed(name, etag, float(claim["lapse_seconds"])):
+            holder, lapse = _read(found[0])
+            if holder and not self._lapsed(name, etag, lapse):
                 return None
         lease = Lease(self._bucket, name, self._times, conditional=self.conditional)
         if not lease.taken(etag):
@@ -106,23 +108,37 @@ class Leases:
     def conditional(self) -> bool:
         """Whether the server heeds conditions; it is asked once."""
         key = (self._bucket.address, self._bucket.server)
-        if key not in _conditional:
-            _conditional[key] = self._probed()
-            if not _conditional[key]:
-                _LOG.warning(
-                    "%s ignores conditional writes, so that two runs which start the same work at one moment may both "
-                    "do it (%s); results stay right",
-                    self._bucket.server,
-                    self._bucket.address,
-                )
-        return _conditional[key]
+        with _probing:
+            if key not in _conditional:
+                _conditional[key] = self._probed()
+                if not _conditional[key]:
+                    _LOG.warning(
+                        "%s ignores conditional writes, so that two runs which start the same work at one moment may "
+                        "both do it (%s); results stay right",
+                        self._bucket.server,
+                        self._bucket.address,
+                    )
+            return _conditional[key]
 
     def _probed(self) -> bool:
+        for tries_left in (2, 1, 0):
+            try:
+                return self._heeds_conditions()
+            except Unavailable:  # Ceph answers 500 where two write at one moment
+                if not tries_left:
+                    raise
+                time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - so that those two part
+        raise AssertionError
+
+    def _heeds_conditions(self) -> bool:
         try:
             made = self._bucket.put_if(_PROBE, b"{}")
             if made is not None:  # it was not there; now it is
                 made = self._bucket.put_if(_PROBE, b"{}")
-            return made is None and self._bucket.put_if(_PROBE, b"{}", _NO_ETAG) is None
+            if made is not None or self._bucket.put_if(_PROBE, b"{}", _NO_ETAG) is not None:
+                return False
+            found = self._bucket.get(_PROBE)
+            return found is not None and self._bucket.put_if(_PROBE, b"{}", found[1]) is not None
         except Unsupported:
             return False
 
@@ -151,7 +167,9 @@ class Lease(Lock):
         before = _now()
         try:
             written = self._write() if self._conditional else self._written_weakly()
-        except Unavailable:  # perhaps only the answer was lost, and then it is ours
+        except (
+            Unavailable
+        ):  # perhaps only the answer was lost, and it is ours; or Ceph's, where two write at one moment
             written = self._write() if self._conditional else self._written_weakly()
         if not written:
             return False
@@ -221,7 +239,7 @@ class Lease(Lock):
         etag = self._bucket.put_if(self.name, data, self._etag)
         if etag is None:  # another was quicker, or it was us and the answer did not come through
             found = self._bucket.get(self.name, ONCE)
-            if found is None or _read(found[0])["holder"] != self._holder:
+            if found is None or _read(found[0])[0] != self._holder:
                 return False
             etag = found[1]
         self._etag = etag
@@ -234,7 +252,7 @@ class Lease(Lock):
 
     def _is_mine(self) -> bool:
         found = self._bucket.get(self.name, ONCE)
-        return found is not None and _read(found[0])["holder"] == self._holder
+        return found is not None and _read(found[0])[0] == self._holder
 
     def _release(self) -> None:
         free = _content("", self._count, self._times.lapse)
@@ -248,12 +266,13 @@ def _content(holder: str, count: int, lapse: float) -> bytes:
     return json.dumps({"holder": holder, "count": count, "lapse_seconds": lapse}).encode()
 
 
-def _read(data: bytes) -> dict[str, object]:
+def _read(data: bytes) -> tuple[str, float]:
+    """Holder (empty: it is free), and after how many seconds without a change it lapses."""
     try:
         found = json.loads(data)
-        return {"holder": str(found["holder"]), "lapse_seconds": float(found["lapse_seconds"])}
+        return str(found["holder"]), float(found["lapse_seconds"])
     except (ValueError, KeyError, TypeError):  # not ours, or of another release: waited for as for any other
-        return {"holder": "unknown", "lapse_seconds": LAPSE_SECONDS}
+        return "unknown", LAPSE_SECONDS
 
 
 def _now() -> float:

