@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from volvox.cli.module_options import ModuleCommand
 from volvox.errors import GateRefused, InvalidInput
 from volvox.settings import Home
+
+if TYPE_CHECKING:
+    from volvox.packaging.training_images import TrainingImage
 
 
 def _data_options(command: Any) -> Any:
@@ -199,18 +202,51 @@ def predict(
 
 @click.command()
 @click.argument("names", nargs=-1)
-def images(names: tuple[str, ...]) -> None:
-    """Build the serving image of champions that have none (all of them, or those named)."""
-    from flows.listing import cycles
-    from flows.local import build_image
+@click.option(
+    "--training", is_flag=True, help="Build the image that stages run in on a Docker, Kubernetes or ECS pool."
+)
+@click.option("--module", default="image_classifier", show_default=True, help="Model module in the training image.")
+@click.option("--gpu", is_flag=True, help="The training image for NVIDIA GPUs.")
+@click.option("--push", is_flag=True, help="Send the training image to the registry that VOLVOX_REGISTRY names.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of the training image as JSON.")
+def images(*, names: tuple[str, ...], training: bool, module: str, gpu: bool, push: bool, as_json: bool) -> None:
+    """Build the serving images that champions lack, or (--training) the image that stages run in.
+
+    NAMES are models; without any, all of them.
+
+    \b
+    Examples:
+      volvox images
+      volvox images --training
+      VOLVOX_REGISTRY=registry.example.org/team volvox images --training --gpu --push
+    """  # noqa: D301 - click wants the backspace itself
+    from flows.local import build_image, build_training_image
     from volvox.cli.terminal import cycle_view
 
     Home.current().ensure()
+    if training:
+        if names:
+            raise InvalidInput(f"--training builds the image of a module, not of {names[0]!r}; name it with --module")
+        with cycle_view(quiet=as_json, stages=("training-image",)):
+            built = asyncio.run(build_training_image(module, gpu=gpu, push=push))
+        click.echo(built.model_dump_json(indent=2) if as_json else _layers(built))
+        return
+    if gpu or push or as_json:
+        raise InvalidInput("--gpu, --push and --json are about the training image; give --training too")
+    from flows.listing import cycles
+
     for made in cycles(names):
         with cycle_view(stages=("packaging", "publication")):
             image = asyncio.run(build_image(made))
         size = f"{image.bytes / 1e6:.0f} MB" if image.built else f"not built: {image.reason}"
         click.echo(f"{image.name}  {size}")
+
+
+def _layers(image: TrainingImage) -> str:
+    """An image's name and size, and those of its layers, the base first."""
+    lines = [f"{image.name}  {image.bytes / 1e6:.0f} MB"]
+    lines += [f"  {size / 1e6:8.1f} MB  {made_by[:90]}" for made_by, size in reversed(image.layers)]
+    return "\n".join([*lines, *([f"pushed as {image.pushed}"] if image.pushed else [])])
 
 
 def _source(folder: str | None, demo: bool, home: Home) -> str:
