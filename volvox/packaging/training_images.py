@@ -97,7 +97,7 @@ class TrainingPackaging:
         found = newest(self.store, self.recipe.module.name, gpu=self.recipe.gpu)
         if found is None or found.recipe != self.recipe.digest or not self.engine.has(found.image_id):
             return None
-        return found if not registry or found.pushed.startswith(f"{registry}/") else None
+        return found if not registry or found.pushed.startswith(f"{registry}/{self.recipe.repository}@") else None
 
     def build(self, registry: str = "") -> TrainingImage:
         """Build the image or find it by its context, check it, name it, push it and keep its record.
