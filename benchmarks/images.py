@@ -94,7 +94,7 @@ def _measure(bench: Bench, engine: Engine, module: Path, name: str) -> list[dict
 
 
 def _measure_training(bench: Bench, engine: Engine, module: Path) -> list[dict[str, Any]]:
-    """Build the training image for the first time, with nothing changed and with changed code; the first one's layers."""
+    """Build the training image for the first time, unchanged, and with changed code; the layers of the first."""
     first = _trained_in(bench, engine, "training image, first, s", 480)
     bench.told("  its size, MB", first["Size"] / 1e6, 1700)
     layers = [{"made_by": made_by, "bytes": size} for made_by, size in engine.layers(first["Id"])]

@@ -37,9 +37,9 @@ def standin(home: Home) -> Any:
     return asked(home, lambda client: client.read_deployment_by_name("standin/standin"))
 
 
-def test_every_stage_and_the_cycle_is_a_deployment_whose_flow_exists() -> None:
+def test_every_stage_the_cycle_and_the_training_image_are_deployments_whose_flows_exist() -> None:
     found = {definition["name"]: definition for definition in definitions()}
-    assert list(found) == ["cycle", *STAGES]
+    assert list(found) == ["cycle", *STAGES, "training-image"]
     for name, definition in found.items():
         module, _, flow = definition["entrypoint"].rpartition(".")
         assert getattr(importlib.import_module(module), flow).name == name
