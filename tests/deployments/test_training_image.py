@@ -54,16 +54,18 @@ async def main():
 asyncio.run(main())
 """
 RECOMPILED = """
-import sys
+import os, sys
 import prefect.flow_engine, flows.training, torch, pytorch_lightning
 def stale(module):
     file, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
     if not file or not file.endswith(".py") or not cached:
         return False
     try:
-        return open(cached, "rb").read(8)[4:] != bytes([1, 0, 0, 0])
+        head = open(cached, "rb").read(12)
     except OSError:
         return True
+    written = int.from_bytes(head[8:12], "little")
+    return head[4:8] != bytes([1, 0, 0, 0]) and written != int(os.stat(file).st_mtime)
 print(sorted(name for name, module in list(sys.modules.items()) if stale(module)))
 """
 
