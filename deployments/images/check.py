@@ -64,7 +64,7 @@ def _train() -> None:
         torch.onnx.export(network.eval(), (images,), place, dynamo=True, verbose=False)
         session = onnxruntime.InferenceSession(str(place))
         (answer,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-    np.testing.assert_allclose(answer, network(images).detach().numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(answer), network(images).detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
 def _describe(module: str) -> None:
