@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -61,7 +62,7 @@ def stage(
 
 
 async def _kept(name: str, run_id: UUID, work: Callable[[], Coroutine[Any, Any, R]], store: Store) -> R:
-    telling = _Telling(name, run_id)
+    telling, began = _Telling(name, run_id), {"began": time.time()}  # by which its way here is measured
     try:
         with progress.listening(telling.hear), progress.stage(name):
             record = await work()
@@ -69,9 +70,9 @@ async def _kept(name: str, run_id: UUID, work: Callable[[], Coroutine[Any, Any, 
             record, worked_seconds=telling.worked_seconds, reused=telling.reused, progress=telling.last
         )
     except Exception as error:
-        await _leave(store, run_id, results.failed(error), but=error)
+        await _leave(store, run_id, {**results.failed(error), **began}, but=error)
         raise
-    await _leave(store, run_id, left)
+    await _leave(store, run_id, {**left, **began})
     return record
 
 

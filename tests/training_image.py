@@ -35,7 +35,7 @@ def built(place: Path, module: str = MODULE) -> Iterator[TrainingImage]:
             host="unix:///var/run/docker.sock", base_image=environment["ENGINE_BASE_IMAGE"], registry=""
         )
         with _in_turns():
-            image = build(Store(place / "store"), Home(place / "home"), engine, module)
+            image = build(Store.open(str(place / "store")), Home(place / "home"), engine, module)
         yield image
 
 

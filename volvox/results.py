@@ -34,7 +34,7 @@ def finished(
 
 
 def failed(error: BaseException) -> dict[str, Any]:
-    """What to keep of a stage that raised `error`."""
+    """What to keep of a stage that raised `error`; whoever keeps it may add when the stage began."""
     told: dict[str, Any] = {"class": type(error).__name__, "message": str(error) or type(error).__name__}
     if isinstance(error, ModuleFailed):
         told["trace"] = error.trace

@@ -54,16 +54,18 @@ async def main():
 asyncio.run(main())
 """
 RECOMPILED = """
-import sys
+import os, sys
 import prefect.flow_engine, flows.training, torch, pytorch_lightning
 def stale(module):
     file, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
     if not file or not file.endswith(".py") or not cached:
         return False
     try:
-        return open(cached, "rb").read(8)[4:] != bytes([1, 0, 0, 0])
+        head = open(cached, "rb").read(12)
     except OSError:
         return True
+    written = int.from_bytes(head[8:12], "little")
+    return head[4:8] != bytes([1, 0, 0, 0]) and written != int(os.stat(file).st_mtime)
 print(sorted(name for name, module in list(sys.modules.items()) if stale(module)))
 """
 
@@ -124,7 +126,7 @@ def test_digits_are_learned_by_a_user_without_a_name_on_a_read_only_disk(
 def test_the_same_again_is_found_with_and_without_its_record(
     training_image: TrainingImage, engine_block: ContainerEngine, tmp_path: Path
 ) -> None:
-    store, home, kinds = Store(tmp_path / "store"), Home(tmp_path / "home"), list[str]()
+    store, home, kinds = Store.open(str(tmp_path / "store")), Home(tmp_path / "home"), list[str]()
     found = build(store, home, engine_block)
     assert found.image_id == training_image.image_id
     with progress.listening(lambda event: kinds.append(event.kind)):
@@ -138,7 +140,7 @@ def test_a_change_of_code_makes_one_small_layer_in_seconds(
     answers = changed_module / "image_classifier" / "answers.py"
     answers.write_text(f"{answers.read_text()}\n\nCHANGED = {time.time()}\n")
     began = time.monotonic()
-    rebuilt = build(Store(tmp_path / "store"), Home(tmp_path / "home"), engine_block)
+    rebuilt = build(Store.open(str(tmp_path / "store")), Home(tmp_path / "home"), engine_block)
     seconds = time.monotonic() - began
     try:
         assert rebuilt.dependencies == training_image.dependencies
@@ -154,7 +156,7 @@ def test_a_module_that_cannot_be_imported_gets_no_image(
     training_image: TrainingImage, engine: Engine, engine_block: ContainerEngine, changed_module: Path, tmp_path: Path
 ) -> None:
     (changed_module / "image_classifier" / "api.py").write_text(f"import zzabsent  # {time.time()}\n")
-    store, latest = Store(tmp_path / "store"), f"{training_image.name.partition(':')[0]}:latest"
+    store, latest = Store.open(str(tmp_path / "store")), f"{training_image.name.partition(':')[0]}:latest"
     before = engine.image(latest)["Id"]
     with pytest.raises(VolvoxError, match=r"(?s)cannot train; it said: .*zzabsent"):
         build(store, Home(tmp_path / "home"), engine_block)

@@ -23,13 +23,19 @@ from pathlib import Path
 
 # Headers and type stubs are for compilers and editors; conversion tools and f2py are for those who make models.
 SUFFIXES = {".pyi", ".pyx", ".pxd", ".h", ".hpp", ".a", ".lib", ".c", ".cpp"}
-FOLDERS = ("numpy/f2py", "numpy/_core/include", "numpy/_core/lib", "numpy/_core/tests", "numpy/_pyinstaller")
+FOLDERS = ("numpy/_core/include", "numpy/_core/lib", "numpy/_core/tests", "numpy/_pyinstaller")
 SERVING = (
-    "numpy/typing",
+    "numpy/f2py", "numpy/typing",  # `from numpy import *`, which SciPy does, wants both
     "onnxruntime/transformers", "onnxruntime/quantization", "onnxruntime/tools", "onnxruntime/datasets",
 )  # fmt: skip
 # The programs of torch/bin are its own tests and compilers, but for the one that shared memory between processes needs.
 TRAINING = ("torch/share", "torch/test", "onnx/backend/test", "onnxruntime/transformers")
+# Large, and a job imports little or nothing of it: only what these imports need is compiled.
+PARTLY = ("torch/testing", "databricks", "fontTools", "pygments/lexers", "mlflow/genai", "mlflow/server")
+JOB = (
+    "prefect.flow_engine", "mlflow.pyfunc", "mlflow.system_metrics.system_metrics_monitor", "rich.console",
+    "matplotlib.figure", "torch", "pytorch_lightning",
+)  # fmt: skip
 KEPT_PROGRAM = "torch_shm_manager"
 LEFT_OUT = ("test", "idlelib", "lib2to3", "turtledemo", "tkinter", "ensurepip", "site-packages", "dist-packages")
 
@@ -85,6 +91,13 @@ def import_all(root: Path) -> None:
                 importlib.import_module(place.name)
 
 
+def import_these(names: Iterable[str]) -> None:
+    """Import what there is of `names`, which writes the bytecode that is still missing."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
 def main(arguments: list[str]) -> None:
     """Slim the environment, or only compile the packages that are named."""
     root = Path(sysconfig.get_path("purelib"))
@@ -94,10 +107,11 @@ def main(arguments: list[str]) -> None:
     elif "--training" in arguments:
         strip(root, (*FOLDERS, *TRAINING), headers="--headers" not in arguments)
         strip_programs(root)
-        compile_all([root], left_out=compiled(root))
+        compile_all([root], left_out=[*compiled(root), *(root / name for name in PARTLY)])
         if "--library" in arguments:
             library = Path(sysconfig.get_path("stdlib"))
             compile_all([library], left_out=[library / name for name in LEFT_OUT])
+            import_these(JOB)
     else:
         strip(root)
         compile_all([root])
