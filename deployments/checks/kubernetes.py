@@ -25,6 +25,7 @@ _RIGHTS = (
     ("create", "batch", "jobs", ""), ("get", "batch", "jobs", ""), ("list", "batch", "jobs", ""),
     ("watch", "batch", "jobs", ""), ("delete", "batch", "jobs", ""), ("get", "", "pods", ""),
     ("list", "", "pods", ""), ("watch", "", "pods", ""), ("delete", "", "pods", ""), ("get", "", "pods", "log"),
+    ("list", "", "events", ""),
 )  # fmt: skip
 _NEVER = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _NOT_MADE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
