@@ -66,9 +66,11 @@ def show(name: str, as_json: bool) -> None:
 
 @pools.command()
 @click.argument("name")
+@click.option("--module", default="image_classifier", show_default=True,
+              help="Whose training image is looked for, where the pool's file names none.")  # fmt: skip
 @click.option("--no-probe", is_flag=True, help="Start no job to try the way back from inside.")
 @_json
-def check(name: str, no_probe: bool, as_json: bool) -> None:
+def check(name: str, module: str, no_probe: bool, as_json: bool) -> None:
     """Find out what is missing of a pool, and how to mend it, before a run fails on it.
 
     Its file, the job template, the engine and its rights, the image, the work pool and its worker, GPUs; then one job
@@ -87,7 +89,7 @@ def check(name: str, no_probe: bool, as_json: bool) -> None:
         if not as_json:
             click.echo(one.line())
 
-    asyncio.run(check_pool(name, home, tell, probe=not no_probe))
+    asyncio.run(check_pool(name, home, tell, module=module, probe=not no_probe))
     missing = [one for one in checks if one.ok is False]
     if as_json:
         click.echo(json.dumps({"pool": name, "ok": not missing, "checks": [one.values() for one in checks]}, indent=2))

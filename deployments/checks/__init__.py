@@ -5,6 +5,7 @@ Each kind of engine has its file; this one knows their order and what all pools 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import uuid
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "check_pool"]
 
+MODULE = "image_classifier"
+
 _NOWHERE = "http://127.0.0.1:9/api"  # Prefect's client starts a server of its own where none is named
 
 
-async def check_pool(name: str, home: Home, tell: Callable[[Check], None], *, probe: bool = True) -> None:
+async def check_pool(
+    name: str, home: Home, tell: Callable[[Check], None], *, module: str = MODULE, probe: bool = True
+) -> None:
     """Find out what is missing of the pool `name`, telling each check as it is made.
 
     Args:
         name: The pool.
         home: Whose files and stack.
         tell: Gets every check, in order.
+        module: Whose newest training image it is, where the pool's file names none.
         probe: Whether to run one job on the engine that tries the way back; it is removed again.
 
     Raises:
@@ -44,11 +50,11 @@ async def check_pool(name: str, home: Home, tell: Callable[[Check], None], *, pr
         from volvox.pools.files import known_pool
 
         known_pool(name, dict.fromkeys(paths))  # pyright: ignore[reportArgumentType] - it raises, which is all it is for
-    async for check in _checks(name, paths[name], probe):
+    async for check in _checks(name, paths[name], module, probe):
         tell(check)
 
 
-async def _checks(name: str, path: Path, probe: bool) -> AsyncIterator[Check]:
+async def _checks(name: str, path: Path, module: str, probe: bool) -> AsyncIterator[Check]:
     try:
         pool = read_pool(path)
     except InvalidInput as error:
@@ -66,8 +72,11 @@ async def _checks(name: str, path: Path, probe: bool) -> AsyncIterator[Check]:
     if template is None:
         return
     if pool.starts_containers and not pool.image:
-        yield Check("image", False, "the file names none", f"`volvox pools enable {name} --set image=NAME`")
-        return
+        found = await asyncio.to_thread(_newest, pool, module)
+        if isinstance(found, Check):
+            yield found
+            return
+        pool = pool.model_copy(update={"image": found})
     target = await _target(pool, template)
     if isinstance(target, Check):
         yield target
@@ -123,6 +132,24 @@ async def _server(pool: PoolDefinition) -> AsyncIterator[Check]:
         yield Check("worker", False, "no worker of it is online", start)
 
 
+def _newest(pool: PoolDefinition, module: str) -> str | Check:
+    """The training image that a run of `module` gets where the pool's file names none."""
+    from blocks.store import ObjectStore
+    from volvox.packaging.training_images import newest
+
+    try:
+        image = newest(ObjectStore.local().open(), module, gpu=bool(pool.offers.gpus))
+    except VolvoxError as error:
+        return Check("image", None, f"the store, which knows the training image, cannot be asked: {error}",
+                     "mend that first, or name an image in the pool's file")  # fmt: skip
+    if image is None:
+        more = (f" --module {module}" if module != MODULE else "") + (" --gpu" if pool.offers.gpus else "")
+        said = f"the file names none, and no training image of {module} was built for this store"
+        mend = f"`volvox images --training{more}`, or `volvox pools enable {pool.name} --set image=NAME`"
+        return Check("image", False, said, mend)
+    return image.reference
+
+
 async def _target(pool: PoolDefinition, template: dict[str, Any]) -> Target | Check:
     """The job as Prefect's worker would start it, but for its command."""
     from prefect.client.schemas.objects import FlowRun
@@ -130,6 +157,8 @@ async def _target(pool: PoolDefinition, template: dict[str, Any]) -> Target | Ch
 
     try:
         values = {**_needs(pool), "command": "python -m volvox.pools.probe"}
+        if pool.starts_containers:
+            values["image"] = pool.image
     except InvalidInput as error:
         return Check("offers", False, str(error), "correct offers or job_variables in the pool's file")
     worker = _worker(pool.type)

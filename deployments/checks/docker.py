@@ -27,11 +27,11 @@ async def checks(target: Target, *, with_probe: bool) -> AsyncIterator[Check]:
     yield Check("engine", True, f"{engine.host} answers")
     client = await asyncio.to_thread(_client, engine.host)
     try:
-        for check in capacity(await asyncio.to_thread(client.api.info), target.pool.offers):
+        room = capacity(await asyncio.to_thread(client.api.info), target.pool.offers)
+        told = (*room, await asyncio.to_thread(_image, client, target))
+        for check in told:
             yield check
-        image = await asyncio.to_thread(_image, client, target)
-        yield image
-        if with_probe and image.ok is not False:
+        if with_probe and all(check.ok is not False for check in told):
             for check in await asyncio.to_thread(_probe, client, target):
                 yield check
     finally:

@@ -25,6 +25,7 @@ _RIGHTS = (
     ("create", "batch", "jobs", ""), ("get", "batch", "jobs", ""), ("list", "batch", "jobs", ""),
     ("watch", "batch", "jobs", ""), ("delete", "batch", "jobs", ""), ("get", "", "pods", ""),
     ("list", "", "pods", ""), ("watch", "", "pods", ""), ("delete", "", "pods", ""), ("get", "", "pods", "log"),
+    ("list", "", "events", ""),
 )  # fmt: skip
 _NEVER = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _NOT_MADE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -55,11 +56,12 @@ async def checks(target: Target, *, with_probe: bool) -> AsyncIterator[Check]:
         found, rights, nodes = await asyncio.gather(
             api.get(f"/api/v1/namespaces/{namespace}"), _rights(api, namespace), api.get("/api/v1/nodes")
         )
-        for check in (_namespace(namespace, found), rights, *capacity(nodes.body, nodes.trouble, target.pool.offers)):
+        room = capacity(nodes.body, nodes.trouble, target.pool.offers)
+        told = (_namespace(namespace, found), rights, *room, await _image(target, nodes.body))
+        for check in told:
             yield check
-        image = await _image(target, nodes.body)
-        yield image
-        if with_probe and found.status != 404 and rights.ok is not False:
+        # A registry that is not reached from here may be from the nodes: only what no pod could mend stops the probe.
+        if with_probe and all(check.ok is not False for check in told):
             for check in await _probe(api, target):
                 yield check
 

@@ -216,8 +216,8 @@ def _sentence(path: Path, lines: Mapping[tuple[str, ...], int], error: Any) -> s
     where, key = f"{path}:{line}" if line else str(path), ".".join(place)
     kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
     if kind == "extra_forbidden":
-        allowed = list((Offers if len(place) > 1 else PoolDefinition).model_fields)
-        return f"{where}: there is no key {key!r}{_near(place[-1], allowed)}; allowed are {', '.join(allowed)}"
+        last, allowed = str(error["loc"][-1]), list((Offers if len(place) > 1 else PoolDefinition).model_fields)
+        return f"{where}: there is no key {key!r}{_near(last, allowed)}; allowed are {', '.join(allowed)}"
     if kind == "missing":
         return f"{where}: {key!r} is missing"
     if kind == "literal_error":

@@ -108,7 +108,8 @@ def _mlflow() -> str:
 
 def _store() -> str:
     """Write, read and delete one small object."""
-    address, access = os.environ["VOLVOX_STORE"], {}
+    address = os.environ["VOLVOX_STORE"]
+    access: dict[str, Any] = {}
     if address.startswith(_BLOCK):
         address, access = _block(address.removeprefix(_BLOCK))
     name, content = f"probe/{uuid.uuid4()}", os.urandom(32)

@@ -73,9 +73,11 @@ def test_a_misspelt_job_variable_is_found_before_any_run(home: Home, no_services
     assert "'network_mode'" in found["job template"].said
 
 
-def test_a_pool_without_an_image_is_told(home: Home, no_services) -> None:
+def test_a_pool_without_an_image_needs_one_that_was_built(home: Home, no_services) -> None:
     define(home, "docker", "type: docker\n")
-    assert "--set image=NAME" in made("docker", home)["image"].mend
+    check = made("docker", home)["image"]
+    assert check.ok is False
+    assert "volvox images --training" in check.mend
 
 
 def test_a_server_that_is_not_there_is_told(home: Home, no_services, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deployments.checks.check import Check
-from deployments.checks.kubernetes import capacity, look, quantity
-from tests.deployments.checks.conftest import define, made, up
+from deployments.checks.kubernetes import _RIGHTS, capacity, look, quantity
+from tests.deployments.checks.conftest import ROOT, define, made, up
 from volvox.pools.definition import Offers
 from volvox.settings import Home
 
@@ -34,6 +35,19 @@ def test_some_node_must_hold_all_that_is_offered() -> None:
     assert [one.ok for one in capacity(nodes(small, large), "", Offers(gpus=1))] == [True, True]
     assert [one.ok for one in capacity(nodes(small), "", Offers(gpus=1))] == [True, False]
     assert capacity({}, "403: no", Offers())[0].ok is None
+
+
+def test_the_role_of_the_documentation_has_the_rights_that_are_checked() -> None:
+    text = (ROOT / "docs" / "pools.md").read_text()
+    role = yaml.safe_load(text.partition("kind: Role\n")[2].partition("```")[0])
+    allowed = {
+        (verb, group, *resource.partition("/")[::2])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert allowed == set(_RIGHTS)
 
 
 def pod(**status: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.deployments.checks.conftest import up
 from volvox.pools import probe
 
 
@@ -141,3 +142,22 @@ def test_it_needs_neither_prefect_nor_mlflow_nor_torch(services) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.aws
+def test_a_store_in_a_bucket_is_written_read_and_left_as_it_was(services, monkeypatch: pytest.MonkeyPatch) -> None:
+    up("aws", monkeypatch)
+    import boto3
+
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="volvox-probe")
+    try:
+        monkeypatch.setenv("VOLVOX_STORE", "s3://volvox-probe/store")
+        assert probe.probe()["store"] == {"ok": True, "said": "s3://volvox-probe/store can be written and read"}
+        assert client.list_objects_v2(Bucket="volvox-probe")["KeyCount"] == 0
+        monkeypatch.setenv("VOLVOX_STORE", "s3://volvox-absent/store")
+        told = probe.probe()["store"]
+        assert not told["ok"]
+        assert "volvox-absent" in told["said"]
+    finally:
+        client.delete_bucket(Bucket="volvox-probe")

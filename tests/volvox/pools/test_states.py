@@ -74,17 +74,20 @@ def test_everything_is_asked_at_once_and_only_runs_that_are_due_count_as_waiting
     ("workers", "online"),
     [
         ([], False),
-        ([worker(status="OFFLINE")], False),
-        ([worker(silent=80)], False),
-        ([worker(silent=70)], True),
-        ([worker(silent=80, interval=60)], True),
-        ([worker(silent=80, interval=None)], False),
-        ([worker(silent=80), worker(silent=1)], True),
-        ([{"status": "ONLINE", "last_heartbeat_time": None}], False),
+        ([{"status": "OFFLINE"}], False),
+        ([{"silent": 80}], False),
+        ([{"silent": 70}], True),
+        ([{"silent": 80, "interval": 60}], True),
+        ([{"silent": 80, "interval": None}], False),
+        ([{"silent": 80}, {"silent": 1}], True),
     ],
 )
 def test_a_worker_counts_while_its_heart_beats(workers: list[dict[str, Any]], online: bool) -> None:
-    assert state(Server(workers)).online is online
+    assert state(Server([worker(**told) for told in workers])).online is online
+
+
+def test_a_worker_that_was_never_heard_does_not_count() -> None:
+    assert not state(Server([{"status": "ONLINE", "last_heartbeat_time": None}])).online
 
 
 def test_a_paused_pool_takes_nothing_though_its_worker_lives() -> None:
