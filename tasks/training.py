@@ -19,6 +19,7 @@ from blocks.tracking import Tracking
 from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
+from volvox.errors import InvalidInput
 from volvox.identity import stage_key
 from volvox.modules.calling import call_module
 from volvox.modules.discovery import Module, find
@@ -43,6 +44,7 @@ async def train_model(
     store: Store,
     home: Home,
     tracking: Tracking,
+    processes: int = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset`, recorded as one MLflow run, or find that it was done.
 
@@ -57,10 +59,12 @@ async def train_model(
         store: Where weights and the record are kept.
         home: Where checkpoints lie until the record is kept.
         tracking: Where the run is recorded; not needed if the training was done before.
+        processes: How many processes of this machine share each batch. The result is the same, so that it is no
+            argument: a training may go on with another number.
 
     Raises:
         UnknownModule: If no such module is installed.
-        InvalidInput: If the module refuses the arguments; nothing is begun then.
+        InvalidInput: If the module refuses the arguments, or knows nothing of several processes; nothing is begun then.
         ModuleFailed: If the training raises or dies; its checkpoints stay.
         Unavailable: If the tracking server does not answer, or memory did not suffice (tried again twice).
     """
@@ -72,7 +76,7 @@ async def train_model(
     async def train() -> TrainedModel:
         return await _train(
             found, dataset, arguments, name=name, weights=weights, checkpoints=checkpoints,
-            work=home.cache / "work" / key, store=store, tracking=tracking,
+            work=home.cache / "work" / key, store=store, tracking=tracking, processes=processes,
         )  # fmt: skip
 
     model = await once(store, "training", key, TrainedModel, train)
@@ -91,9 +95,10 @@ async def _train(
     work: Path,
     store: Store,
     tracking: Tracking,
+    processes: int,
 ) -> TrainedModel:
     began = time.monotonic()
-    parameters = await _checked(module, arguments, tracking)
+    parameters = await _checked(module, arguments, tracking, processes)
     places = {"data": await asyncio.to_thread(store.tree, dataset.learning_tree), "checkpoints": checkpoints}
     if weights:
         places["weights"] = await asyncio.to_thread(store.tree, weights)
@@ -119,7 +124,7 @@ async def _train(
                 module.name, "train", arguments,
                 places={**places, "output": output},
                 environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
-                on_progress=_Listener(run), log=log,
+                on_progress=_Listener(run), log=log, processes=processes,
             )  # fmt: skip
             await tracking.activate()  # a server that was away meanwhile is waited for before anything is written to it
             if isinstance(returned, dict) and returned.get("resumed_from_epoch"):
@@ -144,8 +149,15 @@ async def _train(
     )
 
 
-async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking) -> dict[str, Any]:
+async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, processes: int) -> dict[str, Any]:
     """All arguments with their defaults, as the module's fields understand them; the server is reached meanwhile."""
+    if processes < 1:
+        raise InvalidInput(f"a training in {processes} processes was asked for; ask for one or more")
+    if processes > 1 and not (await call_module(module.name, "describe")).get("distributed"):
+        raise InvalidInput(
+            f"module {module.name!r} does not say that it can train in {processes} processes at once; ask for one, or "
+            "let its api say `distributed = True` once its train() takes its place from RANK and WORLD_SIZE"
+        )
     reaching = asyncio.ensure_future(tracking.activate())
     try:
         parameters = await call_module(module.name, "validate:train", arguments)
