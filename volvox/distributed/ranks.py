@@ -56,15 +56,19 @@ class Ranks:
         """Start all of them; each is killed by the kernel should this process be killed."""
         tied = functools.partial(_end_with_parent, ctypes.CDLL(None), os.getpid())
         for number, environment in enumerate(self.environments, self.first_rank):
-            process = await asyncio.create_subprocess_exec(
-                *self.command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE, start_new_session=True, preexec_fn=tied,
-            )  # fmt: skip
+            # Pipes of our own: asyncio would wait for theirs too, which a child that a process left behind keeps open.
+            (out, to_out), (err, to_err) = os.pipe(), os.pipe()
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self.command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=to_out, stderr=to_err,
+                    start_new_session=True, preexec_fn=tied,
+                )  # fmt: skip
+            finally:
+                os.close(to_out)
+                os.close(to_err)
             rank = _Rank(number, process)
             self._ranks.append(rank)
-            streams = ((process.stdout, sys.stdout.buffer, False), (process.stderr, sys.stderr.buffer, True))
-            for source, target, errors in streams:
-                assert source is not None
+            for source, target, errors in ((out, sys.stdout.buffer, False), (err, sys.stderr.buffer, True)):
                 self._tasks.append(asyncio.create_task(self._hear(rank, source, target, errors)))
             self._waiting.append(asyncio.create_task(self._wait(rank)))
 
@@ -116,7 +120,17 @@ class Ranks:
         at = rank.raised if code > 0 and rank.raised else rank.ended
         return failures.of_process(self.node, rank.number, code, rank.errors.decode(errors="replace"), at)
 
-    async def _hear(self, rank: _Rank, source: asyncio.StreamReader, target: BinaryIO, errors: bool) -> None:
+    async def _hear(self, rank: _Rank, descriptor: int, target: BinaryIO, errors: bool) -> None:
+        loop, source = asyncio.get_running_loop(), asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", 0)
+        )
+        try:
+            await self._hear_all(rank, source, target, errors)
+        finally:
+            transport.close()
+
+    async def _hear_all(self, rank: _Rank, source: asyncio.StreamReader, target: BinaryIO, errors: bool) -> None:
         prefix, rest = f"[rank {rank.number}] ".encode() if self.named else b"", b""
         while piece := await source.read(1 << 16):
             lines = (rest + piece).splitlines(keepends=True)
