@@ -14,13 +14,30 @@ from volvox import progress
 from volvox.errors import InvalidInput, ModuleFailed, UnknownModule
 from volvox.identity import process_started
 
+SEVERAL = """
+import json, os
+from pathlib import Path
+
+distributed = True
+
+def get_train_args():
+    return {}
+
+def train(output):
+    if os.environ["RANK"] == "0":
+        Path(output, "progress.jsonl").write_text(json.dumps({"step": 0, "metrics": {"loss": 1.0}}) + "\\n")
+        Path(output, "model.json").write_text("{}")
+    return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
+"""
+
 
 @pytest.fixture
 def train(learner, dataset, store, home, tracking, name):
-    async def run(start_from=None, module=learner, **arguments):
+    async def run(start_from=None, module=learner, processes=1, **arguments):
         return await train_model.fn(
-            module, dataset, arguments, name=name, start_from=start_from, store=store, home=home, tracking=tracking
-        )
+            module, dataset, arguments, name=name, start_from=start_from, store=store, home=home, tracking=tracking,
+            processes=processes,
+        )  # fmt: skip
 
     return run
 
@@ -79,6 +96,28 @@ def test_refused_arguments_begin_nothing(train, tracking, name, home, arguments)
         asyncio.run(train(**arguments))
     assert runs(tracking, name) == []
     assert not (home.root / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("processes", "said"), [(0, "ask for one or more"), (2, "distributed = True")])
+def test_a_module_that_knows_nothing_of_several_processes_is_not_started_in_them(
+    train, tracking, name, processes, said
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        asyncio.run(train(processes=processes))
+    assert runs(tracking, name) == []
+
+
+def test_a_training_in_several_processes_is_one_run_and_the_same_training(
+    train, tracking, name, install_module
+) -> None:
+    install_module("several", SEVERAL)
+    model = asyncio.run(train(module="several", processes=2))
+    (run,) = runs(tracking, name)
+    assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+    assert model.metrics == {"world": 2.0}
+    assert [metric.step for metric in tracking.client().get_metric_history(model.run_id, "loss")] == [0]
+    assert asyncio.run(train(module="several", processes=1)) == model
+    assert len(runs(tracking, name)) == 1
 
 
 def test_a_module_that_is_not_installed_is_named(train) -> None:
