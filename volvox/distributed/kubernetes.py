@@ -39,7 +39,7 @@ class Training:
         labels: More of them.
         environment: Variables of each process; no secrets, which a manifest shows to everybody who may list pods.
         secret_environment: Names of Secrets whose keys become variables.
-        cpu: Processors of each pod.
+        cpu: Processors that each pod has for sure; it may use more while nobody else does.
         memory_mb: Memory of each pod, in MiB; more ends it.
         gpus: GPUs of each pod.
         shared_memory_mb: Of `/dev/shm`, by which processes of one pod exchange what they compute; part of `memory_mb`.
@@ -206,7 +206,7 @@ def _pod_spec(training: Training, rendezvous: str, node: int | None = None) -> d
 
 
 def _container(training: Training, rendezvous: str, node: int | None) -> dict[str, Any]:
-    limits: dict[str, str] = {"cpu": f"{training.cpu:g}", "memory": f"{training.memory_mb}Mi"}
+    limits: dict[str, str] = {"memory": f"{training.memory_mb}Mi"}
     if training.gpus:
         limits["nvidia.com/gpu"] = str(training.gpus)
     command = [
@@ -230,7 +230,7 @@ def _container(training: Training, rendezvous: str, node: int | None) -> dict[st
             {"name": "rendezvous", "containerPort": _PORT, "protocol": "TCP"},
             {"name": "master", "containerPort": _MASTER_PORT, "protocol": "TCP"},
         ],
-        "resources": {"requests": dict(limits), "limits": limits},
+        "resources": {"requests": {"cpu": f"{training.cpu:g}", **limits}, "limits": limits},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a folder of the pod's own

@@ -84,7 +84,8 @@ def test_a_job_runs_all_pods_at_once_and_never_a_second_time() -> None:
     assert job["metadata"]["labels"][FLOW_RUN_LABEL] == template["metadata"]["labels"][FLOW_RUN_LABEL] == FULL.flow_run
     assert job["metadata"]["ownerReferences"] == [FULL.owner]
     (container,) = template["spec"]["containers"]
-    assert container["resources"]["limits"] == {"cpu": "2.5", "memory": "8000Mi", "nvidia.com/gpu": "2"}
+    assert container["resources"]["limits"] == {"memory": "8000Mi", "nvidia.com/gpu": "2"}
+    assert container["resources"]["requests"] == {"cpu": "2.5", "memory": "8000Mi", "nvidia.com/gpu": "2"}
     assert template["spec"]["securityContext"]["runAsNonRoot"]
 
 
