@@ -34,6 +34,22 @@ def train(output):
     return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
 """
 
+SEVERAL = """
+import json, os
+from pathlib import Path
+
+distributed = True
+
+def get_train_args():
+    return {}
+
+def train(output):
+    if os.environ["RANK"] == "0":
+        Path(output, "progress.jsonl").write_text(json.dumps({"step": 0, "metrics": {"loss": 1.0}}) + "\\n")
+        Path(output, "model.json").write_text("{}")
+    return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
+"""
+
 
 @pytest.fixture
 def train(learner, dataset, store, home, tracking, name):
@@ -102,6 +118,28 @@ def test_refused_arguments_begin_nothing(train, tracking, name, home, arguments)
         asyncio.run(train(**arguments))
     assert runs(tracking, name) == []
     assert not (home.root / "store" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("processes", "said"), [(0, "ask for one or more"), (2, "distributed = True")])
+def test_a_module_that_knows_nothing_of_several_processes_is_not_started_in_them(
+    train, tracking, name, processes, said
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        asyncio.run(train(processes=processes))
+    assert runs(tracking, name) == []
+
+
+def test_a_training_in_several_processes_is_one_run_and_the_same_training(
+    train, tracking, name, install_module
+) -> None:
+    install_module("several", SEVERAL)
+    model = asyncio.run(train(module="several", processes=2))
+    (run,) = runs(tracking, name)
+    assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+    assert model.metrics == {"world": 2.0}
+    assert [metric.step for metric in tracking.client().get_metric_history(model.run_id, "loss")] == [0]
+    assert asyncio.run(train(module="several", processes=1)) == model
+    assert len(runs(tracking, name)) == 1
 
 
 @pytest.mark.parametrize(("processes", "said"), [(0, "ask for one or more"), (2, "distributed = True")])

@@ -32,7 +32,7 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.running_mean is None:
-            return super().forward(input)
+            return nn.modules.batchnorm._BatchNorm.forward(self, input)
         return _normalised(self, input)
 
 
@@ -63,7 +63,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+        ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`images` is of shape (N, C, ...); also gives mean and variance, shape (C,), and count, shape ()."""
         axes = [axis for axis in range(images.ndim) if axis != 1]
@@ -78,18 +78,18 @@ class _Normalise(torch.autograd.Function):
         total = counts.sum()
         mean = (counts * means).sum(0) / total
         variance = (counts * (variances + (means - mean) ** 2)).sum(0) / total
-        context.save_for_backward(images, weight, mean, torch.rsqrt(variance + eps), total)
+        ctx.save_for_backward(images, weight, mean, torch.rsqrt(variance + eps), total)
         normalised = functional.batch_norm(images, mean, variance, weight, bias, training=False, eps=eps)
-        context.mark_non_differentiable(mean, variance, total)
+        ctx.mark_non_differentiable(mean, variance, total)
         return normalised, mean, variance, total
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         """Of the sum of all processes' losses; the one of weight and bias is this process' part, which DDP adds up."""
-        images, weight, mean, inverse, total = context.saved_tensors
+        images, weight, mean, inverse, total = ctx.saved_tensors
         shape = [1, -1] + [1] * (images.ndim - 2)
         axes = [axis for axis in range(images.ndim) if axis != 1]
-        above = gradients[0].float()
+        above = grad_outputs[0].float()
         centred = (images.float() - mean.view(shape)) * inverse.view(shape)
         sums = torch.stack([above.sum(axes), (above * centred).sum(axes)])
         of_bias, of_weight = sums.clone()

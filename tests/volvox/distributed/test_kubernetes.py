@@ -138,28 +138,21 @@ def test_a_pod_has_to_know_the_first_one() -> None:
 
 TRAIN = textwrap.dedent(
     """
-    import json, os, signal, sys
+    import json
     from pathlib import Path
     from PIL import Image
-    from image_classifier import api, checkpoints, export
+    from image_classifier import api, export
     export._export = lambda network, path, preprocessing: path.write_bytes(b"")
     export.largest_difference = lambda network, path, images: 0.0
-    data, rank = Path("/tmp/data"), os.environ["RANK"]
+    data = Path("/tmp/data")
     for label, name in enumerate(("dark", "light")):
         (data / "images" / name).mkdir(parents=True)
         for number in range(12):
             Image.new("RGB", (16, 16), (60 + 100 * label + number,) * 3).save(data / "images" / name / f"{number}.png")
-    keep = checkpoints.Keeper.on_train_epoch_end
-    def kept(self, trainer, pl_module):
-        keep(self, trainer, pl_module)
-        if sys.argv[1] == "kill" and rank == "1" and trainer.current_epoch == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-    checkpoints.Keeper.on_train_epoch_end = kept
-    epochs = 3 if sys.argv[1] == "well" else 5000
-    told = api.train(data=data, output="/tmp/output", epochs=epochs, accelerator="cpu")
-    print("TOLD", json.dumps(told))
+    print("TOLD", json.dumps(api.train(data=data, output="/tmp/output", epochs=3, accelerator="cpu")))
     """
 )
+FAIL = "import os, signal, time; os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGKILL); time.sleep(60)"
 
 
 @pytest.fixture
@@ -173,27 +166,32 @@ def kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.k8s
-@pytest.mark.parametrize(("how", "codes"), [("well", [0, 0]), ("kill", [137, 137])])
-def test_two_pods_train_together_and_end_together(kubernetes, tmp_path, how, codes) -> None:
-    """The base image has this machine's Python; what is installed is mounted, so that it needs no torch."""
-    pytest.importorskip("pytorch_lightning", reason="training needs torch")
+def on_this_python(code: str) -> Training:
+    """A training in the base image: it has this machine's Python, and what is installed here is mounted."""
     paths = [path for path in dict.fromkeys(map(os.path.realpath, sys.path)) if Path(path).is_dir()]
-    volumes = [{"name": f"path-{number}", "hostPath": {"path": path}} for number, path in enumerate(paths)]
-    mounts = [{"name": f"path-{number}", "mountPath": path, "readOnly": True} for number, path in enumerate(paths)]
-    training = Training(
+    return Training(
         f"ddp-{uuid.uuid4().hex[:8]}", os.environ.get("ENGINE_BASE_IMAGE", "engines/python:3.11"),
-        ["python", "-c", TRAIN, how], cpu=0.25, memory_mb=1500, volumes=volumes, mounts=mounts, wait_seconds=60,
+        ["python", "-c", code], cpu=0.25, memory_mb=1500, wait_seconds=60, labels={"volvox-test": "distributed"},
+        volumes=[{"name": f"path-{number}", "hostPath": {"path": path}} for number, path in enumerate(paths)],
+        mounts=[{"name": f"path-{number}", "mountPath": path, "readOnly": True} for number, path in enumerate(paths)],
         environment={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
-        labels={"volvox-test": "distributed"},
     )  # fmt: skip
-    ended, logs = asyncio.run(_run(training))
-    assert ended == codes, logs
-    if how == "well":
-        assert '"epochs": 3' in logs[0]
-        assert '"rank": 1' in logs[1]
-    else:
-        assert all("rank 1 on node 1 was ended by SIGKILL" in log for log in logs)
+
+
+@pytest.mark.k8s
+def test_two_pods_train_together(kubernetes) -> None:
+    pytest.importorskip("pytorch_lightning", reason="training needs torch")
+    ended, logs = asyncio.run(_run(on_this_python(TRAIN)))
+    assert ended == [0, 0], logs
+    assert '"epochs": 3' in logs[0]
+    assert '"rank": 1' in logs[1]
+
+
+@pytest.mark.k8s
+def test_a_process_that_is_killed_in_one_pod_ends_both(kubernetes) -> None:
+    ended, logs = asyncio.run(_run(on_this_python(FAIL)))
+    assert ended == [137, 137], logs
+    assert all("rank 1 on node 1 was ended by SIGKILL" in log for log in logs)
 
 
 async def _run(training: Training) -> tuple[list[int], list[str]]:
