@@ -51,7 +51,8 @@ def find_source(address: str, home: Home, sha256: str = "") -> Source:
     """The source at `address`: a path, `file://`, `https://` (`http://` for this machine) or `s3://`.
 
     Args:
-        address: Of a folder or an archive; `s3://bucket/prefix/` with a slash at its end is a folder.
+        address: Of a folder or an archive; `s3://bucket/prefix/` with a slash at its end is a folder, and
+            `s3://bucket/key?versionId=...` is one version of an archive.
         home: Its cache holds what is fetched.
         sha256: What the archive must have, or empty.
 
