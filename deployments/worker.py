@@ -50,6 +50,7 @@ async def _work(prefect_url: str) -> None:
 
     from deployments.apply import apply, is_applied
     from deployments.dead_runs import sweep_forever
+    from deployments.missed_runs import once_for_missed_times
 
     current = asyncio.current_task()
     if current is not None:  # Prefect's worker leaves SIGTERM to its caller; cancelled, it ends its runs and reports
@@ -62,7 +63,9 @@ async def _work(prefect_url: str) -> None:
     gc.freeze()
     gc.enable()
     sweeping = asyncio.create_task(sweep_forever())
-    worker = ProcessWorker(work_pool_name=POOL, name="this-machine", create_pool_if_not_found=False)
+    worker = once_for_missed_times(
+        ProcessWorker(work_pool_name=POOL, name="this-machine", create_pool_if_not_found=False)
+    )
     try:
         await worker.start(printer=_started)
     finally:
