@@ -150,7 +150,8 @@ async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import MissingFlowError, ObjectNotFound
     from prefect.flows import load_flow_from_entrypoint
-    from prefect.utilities.callables import parameter_schema
+
+    from flows.parameters import form
 
     try:
         flow = load_flow_from_entrypoint(definition["entrypoint"], use_placeholder_flow=False)
@@ -162,8 +163,7 @@ async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list
         "tags": sorted(definition.get("tags", [])),
         "work_pool_name": definition["work_pool"]["name"],
         "job_variables": definition["work_pool"].get("job_variables", {}),
-        # Else a misspelt parameter would make a run, which then could not begin.
-        "parameter_openapi_schema": {**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False},
+        "parameter_openapi_schema": form(flow),
         "enforce_parameter_schema": True,
     }
     wanted["version"] = digest_of(wanted)[:12]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+if TYPE_CHECKING:
+    from prefect import Flow
 
 ModelName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?)?$")]
 Source = Annotated[str, Field(min_length=1)]
@@ -59,3 +62,18 @@ class StagePlaces(TypedDict, total=False):
     publication: Annotated[Pool, Field(description="Where the catalogue's page is written.")]
     serving: Annotated[Pool, Field(description="Where the service is told of the version.")]
     inference: Annotated[Pool, Field(description="Where the service is asked once.")]
+
+
+def form(flow: Flow[..., Any]) -> dict[str, Any]:
+    """The JSON schema of a flow's parameters: what Prefect's UI shows, and what its server holds a run against.
+
+    It takes no parameter that the flow does not have: a misspelt one would make a run that could not begin. And a block
+    whose fields may all be left out takes no others, else Prefect cannot tell it from a reference to a saved one.
+    """
+    from prefect.utilities.callables import parameter_schema
+
+    schema = {**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False}
+    for told in schema.get("definitions", {}).values():
+        if "block_type_slug" in told:
+            told["additionalProperties"] = False
+    return schema
