@@ -1,7 +1,8 @@
-"""Make a Prefect server match `prefect.yaml` and `pools/*.yaml`: work pools, deployments, schedules, automations.
+"""Make a Prefect server match the files here: work pools, deployments, schedules, automations.
 
 What is there and equal is left alone, so a second run changes nothing. What others made is never touched, and neither
-is what an operator decides: whether a deployment or a schedule is paused, and with which parameters a schedule runs.
+is what an operator decides: whether a deployment, a schedule or an automation is switched on, and with which parameters
+a schedule runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments import dead_runs
+from deployments import automation_files, dead_runs
 from deployments.job_environment import container_user, job_environment, with_store
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import digest_of, files_digest
@@ -32,7 +33,7 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
 
     Args:
         prefect_url: Address of the server's API, e.g. `http://127.0.0.1:4200/api`.
-        folder: Where `prefect.yaml` and `pools/` lie.
+        folder: Where `prefect.yaml`, `pools/` and `automations/` lie.
 
     Raises:
         InvalidInput: If a file here names what does not exist.
@@ -46,11 +47,12 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
 
         try:
             async with get_client() as client:
-                enabled = pools(folder)
+                enabled, automations = pools(folder), automation_files.read_automations(folder, Home.current())
                 changes = [await _pool(client, pool) for pool in enabled.values()]
                 for definition in placed_definitions(folder, enabled):
                     changes += await _deployment(client, definition)
-                changes.append(await _automation(client))
+                changes.append(await automation_files.match(client, dead_runs.automation()))
+                changes += [await automation_files.match_file(client, one) for one in automations]
                 await _remember(client, folder)
         except httpx.TransportError as error:
             raise Unavailable(
@@ -81,6 +83,7 @@ def content(folder: Path = _HERE) -> str:
         for pool in pools(folder).values()
     ]
     found = [files_digest(folder, folder.rglob("*.yaml")), files_digest(root, code), sys.executable, enabled]
+    found.append(automation_files.digest(Home.current()))
     return digest_of(found)[:32]
 
 
@@ -147,7 +150,8 @@ async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import MissingFlowError, ObjectNotFound
     from prefect.flows import load_flow_from_entrypoint
-    from prefect.utilities.callables import parameter_schema
+
+    from flows.parameters import form
 
     try:
         flow = load_flow_from_entrypoint(definition["entrypoint"], use_placeholder_flow=False)
@@ -159,7 +163,7 @@ async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list
         "tags": sorted(definition.get("tags", [])),
         "work_pool_name": definition["work_pool"]["name"],
         "job_variables": definition["work_pool"].get("job_variables", {}),
-        "parameter_openapi_schema": parameter_schema(flow).model_dump_for_openapi(),
+        "parameter_openapi_schema": form(flow),
         "enforce_parameter_schema": True,
     }
     wanted["version"] = digest_of(wanted)[:12]
@@ -218,29 +222,6 @@ async def _update_schedule(
         deployment.id, found.id, schedule=wanted.schedule, active=found.active, parameters=found.parameters
     )
     return f"updated schedule {one['slug']!r} of {name!r}"
-
-
-async def _automation(client: PrefectClient) -> str:
-    wanted = dead_runs.automation()
-    found = next((one for one in await client.read_automations_by_name(wanted.name)), None)
-    if found is None:
-        await client.create_automation(wanted)
-        return f"created automation {wanted.name!r}"
-    ignored = {"enabled"}  # the operator's
-    there = {key: value for key, value in found.model_dump(mode="json").items() if key in wanted.model_dump()}
-    if _settled(there, ignored) == _settled(wanted.model_dump(mode="json"), ignored):
-        return ""
-    await client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
-    return f"updated automation {wanted.name!r}"
-
-
-def _settled(value: Any, ignored: set[str]) -> Any:
-    """The value without what a server adds by itself: ids, and the order of sets."""
-    if isinstance(value, dict):
-        return {key: _settled(each, ignored) for key, each in value.items() if key not in {"id", *ignored}}
-    if isinstance(value, list):
-        return sorted((_settled(each, ignored) for each in value), key=repr)
-    return value
 
 
 async def _remember(client: PrefectClient, folder: Path) -> None:

@@ -174,10 +174,13 @@ async def _keep(
     ready: Callable[[str], None],
     tell: Callable[[str], None],
 ) -> None:
+    from deployments.missed_runs import once_for_missed_times
+
     failed = 0
     while True:
         try:
-            worker = running[pool.name] = await asyncio.to_thread(worker_for, pool, look_now=look_now)
+            worker = once_for_missed_times(await asyncio.to_thread(worker_for, pool, look_now=look_now))
+            running[pool.name] = worker
 
             def printer(text: str) -> None:
                 tell(f"{pool.name}: {text}")

@@ -280,8 +280,13 @@ def _source(folder: str | None, demo: bool, home: Home) -> str:
 
 
 def _given(data_options: dict[str, Any]) -> dict[str, Any]:
+    from volvox.data.options import Options, checked_sha256
+
     seed = data_options.pop("split_seed")
-    return {**{name: value for name, value in data_options.items() if value not in ("", None)}, "seed": seed}
+    given = {**{name: value for name, value in data_options.items() if value not in ("", None)}, "seed": seed}
+    sha256 = checked_sha256(given.pop("sha256", ""))
+    Options(**given)  # what cannot be used is told before anything is started
+    return {**given, **({"sha256": sha256} if sha256 else {})}
 
 
 def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,8 +10,16 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from volvox import errors
-from volvox.errors import GateRefused, ModuleFailed, StageFailed, UnknownModule, VolvoxError
-from volvox.records import Record, Verdict
+from volvox.errors import (
+    GateRefused,
+    ModuleFailed,
+    StageCancelled,
+    StageCrashed,
+    StageFailed,
+    UnknownModule,
+    VolvoxError,
+)  # fmt: skip
+from volvox.records import Cycle, Record, Verdict
 
 R = TypeVar("R", bound=Record)
 
@@ -40,6 +48,8 @@ def failed(error: BaseException) -> dict[str, Any]:
         told["trace"] = error.trace
     if isinstance(error, GateRefused) and error.verdict is not None:
         told["verdict"] = error.verdict.model_dump(mode="json")
+    if isinstance(error, GateRefused) and error.cycle is not None:
+        told["cycle"] = error.cycle.model_dump(mode="json")
     if isinstance(error, UnknownModule):
         told["name"] = error.name
     return {"error": told}
@@ -68,6 +78,37 @@ def record_of(kept: dict[str, Any], kind: type[R], where: str) -> R:
         ) from error
 
 
+def ended(state: str, message: str, kept: dict[str, Any] | None, kind: type[R], *, where: str, url: str = "") -> R:
+    """The record of a flow run that has ended.
+
+    Args:
+        state: The type of its last state, as Prefect writes it: `COMPLETED`, `FAILED`, `CRASHED` or `CANCELLED`.
+        message: That state's message.
+        kept: What the run left in the store, or None.
+        kind: What its record must be.
+        where: Which flow on which pool, for messages.
+        url: Its page in Prefect, for messages.
+
+    Raises:
+        StageCancelled: If somebody cancelled it.
+        StageCrashed: If what it ran on is gone.
+        VolvoxError: As `record_of`.
+    """
+    see = f"; see {url}" if url else ""
+    if state == "CANCELLED":
+        raise StageCancelled(f"{where} was cancelled: {message or 'in Prefect'}")
+    if state == "CRASHED":
+        raise StageCrashed(f"{where} crashed: {message or 'its process or its machine is gone'}{see}")
+    if kept is not None:
+        return record_of(kept, kind, where)
+    if state == "COMPLETED":
+        raise StageFailed(
+            f"{where} completed, but its record is not in the store that VOLVOX_STORE or VOLVOX_HOME names here; ask "
+            f"for it where the store of its pool is reached{see}"
+        )
+    raise StageFailed(f"{where} failed: {message or 'without a message'}{see}")
+
+
 def _error(told: dict[str, Any], where: str) -> VolvoxError:
     name, message = str(told.get("class")), str(told.get("message"))
     if name == "UnknownModule":
@@ -75,7 +116,9 @@ def _error(told: dict[str, Any], where: str) -> VolvoxError:
         error.args = (f"{where}: {message}",)
         return error
     if name == "GateRefused":
-        return GateRefused(message, Verdict.model_validate(told["verdict"]) if told.get("verdict") else None)
+        refused = GateRefused(message, Verdict.model_validate(told["verdict"]) if told.get("verdict") else None)
+        refused.cycle = Cycle.model_validate(told["cycle"]) if told.get("cycle") else None
+        return refused
     known = getattr(errors, name, None)
     if isinstance(known, type) and issubclass(known, ModuleFailed):
         return known(f"{where}: {message}", str(told.get("trace", "")))

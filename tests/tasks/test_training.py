@@ -142,28 +142,6 @@ def test_a_training_in_several_processes_is_one_run_and_the_same_training(
     assert len(runs(tracking, name)) == 1
 
 
-@pytest.mark.parametrize(("processes", "said"), [(0, "ask for one or more"), (2, "distributed = True")])
-def test_a_module_that_knows_nothing_of_several_processes_is_not_started_in_them(
-    train, tracking, name, processes, said
-) -> None:
-    with pytest.raises(InvalidInput, match=said):
-        asyncio.run(train(processes=processes))
-    assert runs(tracking, name) == []
-
-
-def test_a_training_in_several_processes_is_one_run_and_the_same_training(
-    train, tracking, name, install_module
-) -> None:
-    install_module("several", SEVERAL)
-    model = asyncio.run(train(module="several", processes=2))
-    (run,) = runs(tracking, name)
-    assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
-    assert model.metrics == {"world": 2.0}
-    assert [metric.step for metric in tracking.client().get_metric_history(model.run_id, "loss")] == [0]
-    assert asyncio.run(train(module="several", processes=1)) == model
-    assert len(runs(tracking, name)) == 1
-
-
 def test_a_module_that_is_not_installed_is_named(train) -> None:
     with pytest.raises(UnknownModule, match="no model module 'sloth'"):
         asyncio.run(train(module="sloth"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from volvox import progress
 from volvox.buckets import connect, reason
@@ -20,38 +21,40 @@ from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.identity import digest_of
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetResult, ObjectMeta
     from obstore.store import S3Store
 
 _AT_ONCE = 16
 
 
 class BucketObject:
-    """One object of a bucket: `s3://bucket/key`."""
+    """One object of a bucket: `s3://bucket/key`, or one version of it: `s3://bucket/key?versionId=...`."""
 
     def __init__(self, address: str) -> None:
         """Name the object; nothing is asked yet."""
         self.address = self.shown = address
-        self.bucket, self.key = parsed(address)
+        named, self.version = versioned(address)
+        self.bucket, self.key = parsed(named)
 
     def facts(self) -> Facts:
         """What the bucket says of it."""
-        import obstore
-
         with _telling(self.shown):
-            return _facts(obstore.head(connect(self.bucket), self.key))
+            return _facts(self._get(head=True).meta)
 
     @contextlib.contextmanager
     def reading(self, start: int, facts: Facts) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Its bytes from `start` on, if it is still what `facts` says."""
-        import obstore
-
         with _telling(self.shown):
-            options = {"range": {"offset": start}} if start else {}
-            answer = obstore.get(connect(self.bucket), self.key, options=options)  # pyright: ignore[reportArgumentType]
+            answer = self._get(range={"offset": start}) if start else self._get()
             if _facts(answer.meta) != facts:
                 raise Unavailable(f"{self.shown} changed while it was fetched; run the same command again")
             yield start, (bytes(block) for block in answer.stream(min_chunk_size=1 << 20))
+
+    def _get(self, **options: Any) -> GetResult:
+        import obstore
+
+        asked = {**options, **({"version": self.version} if self.version else {})}
+        return obstore.get(connect(self.bucket), self.key, options=asked)  # pyright: ignore[reportArgumentType]
 
 
 class BucketFolder:
@@ -117,6 +120,15 @@ class BucketFolder:
         if not path.parts or ".." in path.parts:
             raise InvalidInput(f"the object {one['path']!r} of bucket {self.bucket} has a key that is no path")
         return folder.joinpath(*path.parts)
+
+
+def versioned(address: str) -> tuple[str, str]:
+    """`s3://bucket/key` and the version id that follows it, or an empty one.
+
+    Only `?versionId=` at the very end counts: a key may hold a question mark.
+    """
+    found = re.fullmatch(r"(.*[^/])\?versionId=([^?&/]*)", address, re.DOTALL)
+    return (found[1], unquote(found[2])) if found else (address, "")
 
 
 def parsed(address: str) -> tuple[str, str]:
