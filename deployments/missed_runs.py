@@ -47,7 +47,8 @@ def once_for_missed_times(worker: W) -> W:
 
     async def get_scheduled_flow_runs() -> Any:
         given, now = await polled(), datetime.now(UTC)
-        late = {one.flow_run.deployment_id for one in given if _is_due(one.flow_run, now)} - {None}
+        due = [one.flow_run.deployment_id for one in given if _is_due(one.flow_run, now)]
+        late = {deployment for deployment in due if deployment is not None}
         if not late:
             return given
         if not (tidying and not tidying[-1].done()):
@@ -111,7 +112,7 @@ async def _due(client: PrefectClient, deployments: list[UUID], now: datetime) ->
         deployment_id=filters.FlowRunFilterDeploymentId(any_=deployments),
         tags=filters.FlowRunFilterTags(all_=[_TAG]),
         state=filters.FlowRunFilterState(name=filters.FlowRunFilterStateName(any_=list(_NOT_BEGUN))),
-        next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(before_=now),
+        next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime.model_validate({"before_": now}),
     )
     found: list[FlowRun] = []
     while True:

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import json
 import typing
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -203,7 +203,7 @@ async def _ended(client: PrefectClient, run_id: UUID) -> FlowRun:
             await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def _events(run_id: UUID) -> AsyncIterator[Event]:
+async def _events(run_id: UUID) -> AsyncGenerator[Event, None]:
     """The run's events as they come; a subscription that breaks is made again, for ever."""
     from prefect.events.clients import get_events_subscriber
     from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter

@@ -49,7 +49,7 @@ def stage(
         @functools.wraps(work)
         async def staged(*args: P.args, **kwargs: P.kwargs) -> R:
             context = FlowRunContext.get()
-            if context is None or context.flow_run is None or context.flow.name != name:
+            if context is None or context.flow_run is None or context.flow is None or context.flow.name != name:
                 return await work(*args, **kwargs)
             given: Any = kwargs.get("store")
             store = (given or await asyncio.to_thread(ObjectStore.local)).open()

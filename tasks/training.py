@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -147,6 +148,7 @@ async def _train(
         metrics=metrics,
         started_from=weights,
         seconds=time.monotonic() - began,
+        place=os.environ.get("VOLVOX_POOL", ""),
     )
 
 

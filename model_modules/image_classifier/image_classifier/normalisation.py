@@ -32,7 +32,7 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.running_mean is None:
-            return nn.modules.batchnorm._BatchNorm.forward(self, input)
+            return nn.modules.batchnorm._BatchNorm.forward(self, input)  # pyright: ignore[reportCallIssue]
         return _normalised(self, input)
 
 
