@@ -125,7 +125,7 @@ def from_first(mine: Place, value: Any) -> Any:
 
 def environment() -> Any:
     """What Lightning asks for its place, for processes that were started by somebody else."""
-    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     class Told(TorchElasticEnvironment):
         def local_rank(self) -> int:
