@@ -32,8 +32,8 @@ class _Shared(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.running_mean is None:
-            return nn.modules.batchnorm._BatchNorm.forward(self, input)  # pyright: ignore[reportCallIssue]
-        return _normalised(self, input)
+            return super().forward(input)
+        return _normalised(self, input)  # type: ignore[call-arg] - the decorator's type is that of another use
 
 
 class _SharedWithActivation(_Shared):

@@ -204,7 +204,7 @@ async def _run(training: Training) -> tuple[list[int], list[str]]:
         names = [f"{training.name}-{node}" for node in range(training.nodes)]
 
         async def until(name, told):
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(240):
                 while not (found := told(await core.read_namespaced_pod(name, namespace))):
                     await asyncio.sleep(0.2)
                 return found
