@@ -127,17 +127,17 @@ async def _due(client: PrefectClient, deployments: list[UUID], now: datetime) ->
 def _by_schedule(runs: Iterable[FlowRun]) -> dict[UUID, list[FlowRun]]:
     found: dict[UUID, list[FlowRun]] = {}
     for run in runs:
-        if run.created_by is not None and run.created_by.id is not None:
+        if run.created_by is not None and run.created_by.type == "SCHEDULE" and run.created_by.id is not None:
             found.setdefault(run.created_by.id, []).append(run)
     return found
 
 
 def _is_due(run: FlowRun, now: datetime) -> bool:
     """Whether a schedule made it, it has not begun, and its time has come."""
-    made_by_schedule = run.auto_scheduled and run.created_by is not None and run.created_by.type == "SCHEDULE"
-    begun = run.state is None or run.state.name not in _NOT_BEGUN or run.run_count > 0
+    # What a worker is given comes without its state, which is SCHEDULED.
+    begun = run.run_count > 0 or (run.state is not None and run.state.name not in _NOT_BEGUN)
     time = run.next_scheduled_start_time or run.expected_start_time
-    return made_by_schedule and not begun and time is not None and time <= now
+    return run.auto_scheduled and not begun and time is not None and time <= now
 
 
 def _shown(run: FlowRun) -> str:

@@ -121,18 +121,19 @@ def test_a_file_is_applied_once_and_the_switch_stays_the_operators(prefect_home:
     name = "'test: run standin when something lands'"
     assert f"created automation {name}, switched off" in asyncio.run(apply(url(prefect_home), folder))
     assert asyncio.run(apply(url(prefect_home), folder)) == []
-    asked(prefect_home, lambda client: client.resume_automation(automation(prefect_home).id))
+    made = automation(prefect_home).id
+    asked(prefect_home, lambda client: client.resume_automation(made))
     assert automation(prefect_home).enabled
     assert asyncio.run(apply(url(prefect_home), folder)) == []
     path.write_text(path.read_text().replace("threshold: 1", "threshold: 2"))
     assert asyncio.run(apply(url(prefect_home), folder)) == [f"updated automation {name}"]
     assert automation(prefect_home).enabled, "switched on stays switched on"
     assert automation(prefect_home).trigger.threshold == 2
-    asked(prefect_home, lambda client: client.delete_automation(automation(prefect_home).id))
+    asked(prefect_home, lambda client: client.delete_automation(made))
 
 
 def test_what_lands_starts_one_run_with_its_key_and_version(prefect_home: Home, folder: Path) -> None:
-    written(folder)
+    written(folder, FILE.replace("run standin when", "run it when"))
     asyncio.run(apply(url(prefect_home), folder))
     deployment = asked(prefect_home, lambda client: client.read_deployment_by_name("standin/standin"))
 
