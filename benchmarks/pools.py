@@ -29,7 +29,7 @@ from volvox.settings import Home
 from volvox.stack import stack
 
 LIMITS = {"local": 4.0, "docker": 5.0, "kubernetes": 6.0, "ecs": None}
-_HOST = {"docker": {"network_mode": "host"}, "kubernetes": {"host_network": True}, "ecs": {"launch_type": "EC2"}}
+_HOST = {"docker": {"network_mode": "host"}, "kubernetes": {"host_network": True}, "ecs": {"launch_type": "FARGATE"}}
 
 
 def main() -> int:

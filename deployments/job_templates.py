@@ -41,7 +41,14 @@ def job_template(pool: PoolDefinition, environment: dict[str, str], *, user: str
     variables = template["variables"]["properties"]
     defaults = _SHAPES[pool.type](pool, template, user)
     if pool.starts_containers:
-        defaults["env"] = {"VOLVOX_HOME": HOME, "VOLVOX_POOL": pool.name, **environment, **pool.environment}
+        # The worker's own folder for Prefect's state means nothing in a container.
+        defaults["env"] = {
+            "PREFECT_HOME": None,
+            "VOLVOX_HOME": HOME,
+            "VOLVOX_POOL": pool.name,
+            **environment,
+            **pool.environment,
+        }
         defaults["image"] = pool.image
     elif pool.environment:
         defaults["env"] = dict(pool.environment)
@@ -145,6 +152,7 @@ def _ecs(pool: PoolDefinition, template: dict[str, Any], _: str) -> dict[str, An
     definition = template["job_configuration"]["task_definition"]
     container = definition["containerDefinitions"][0]
     container["resourceRequirements"] = "{{ resource_requirements }}"
+    container["stopTimeout"] = 8  # seconds between the request to end and the end by force; 30 if not stated
     mounts: list[dict[str, Any]] = []
     volumes: list[dict[str, Any]] = []
     for number, volume in enumerate(pool.volumes):

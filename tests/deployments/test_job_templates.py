@@ -23,7 +23,13 @@ def test_a_container_knows_its_pool_and_its_addresses_and_starts_prefects_engine
     told = defaults(job_template(pool(kind, environment={"B": "2"}), {"A": "1"}))
     assert told["image"] == "volvox/training:1"
     assert told["command"] == "python -m prefect.engine"
-    assert told["env"] == {"VOLVOX_HOME": "/tmp/volvox", "VOLVOX_POOL": "mine", "A": "1", "B": "2"}
+    assert told["env"] == {
+        "PREFECT_HOME": None,
+        "VOLVOX_HOME": "/tmp/volvox",
+        "VOLVOX_POOL": "mine",
+        "A": "1",
+        "B": "2",
+    }
 
 
 @pytest.mark.parametrize("kind", ["process", "docker", "kubernetes", "ecs"])

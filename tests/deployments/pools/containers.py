@@ -29,7 +29,7 @@ def prepare(kind: str, name: str, home: Home, code: Path, patch: pytest.MonkeyPa
     variables: dict[str, Any] = {
         "docker": {"network_mode": "host"},
         "kubernetes": {"host_network": True, "namespace": "default"},
-        "ecs": {"cluster": _cluster() if kind == "ecs" else "", "launch_type": "EC2"},
+        "ecs": {"cluster": _cluster() if kind == "ecs" else "", "launch_type": "FARGATE"},
     }[kind]
     told = {
         "name": name, "type": kind, "image": image, "concurrency_limit": 4,
