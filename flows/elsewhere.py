@@ -34,6 +34,8 @@ R = TypeVar("R", bound=Record)
 _POLL_SECONDS = 5.0  # only for what the server's events did not tell
 _CANCEL_SECONDS = 15.0
 _LEFT_SECONDS = 5.0
+_AMENDED_SECONDS = 4.0
+_LOOK_SECONDS = 0.3
 # Causes that another run would meet again; what the reconciler writes of them begins so.
 _HOPELESS = ("out of memory", "image", "cannot be scheduled")
 
@@ -114,7 +116,7 @@ async def run_elsewhere(submission: Submission) -> Any:
             run = await _under_way(client, submission) or await _submitted(client, submission)
             progress.note(f"on pool {submission.pool}: run {run.name}", flow_run=str(run.id))
             try:
-                run = await _ended(client, run.id)
+                run = await _settled(client, await _ended(client, run.id))
             except asyncio.CancelledError:
                 await asyncio.shield(_cancelled(client, run.id))
                 raise
@@ -203,6 +205,29 @@ async def _ended(client: PrefectClient, run_id: UUID) -> FlowRun:
             await asyncio.gather(hearing, return_exceptions=True)
 
 
+async def _settled(client: PrefectClient, run: FlowRun) -> FlowRun:
+    """The run once what is said of its end is final.
+
+    A job that is asked to end says itself that it crashed; a moment later the reconciler says why: it was cancelled, it
+    had no more memory, somebody took it away.
+    """
+    if run.state is None or run.state.type != StateType.CRASHED:
+        return run
+    cancelling = any(state.type == StateType.CANCELLING for state in await client.read_flow_run_states(run.id))
+    deadline = asyncio.get_running_loop().time() + (_CANCEL_SECONDS if cancelling else _AMENDED_SECONDS)
+    while asyncio.get_running_loop().time() < deadline:
+        run = await client.read_flow_run(run.id)
+        state = run.state
+        if state is not None and (state.type != StateType.CRASHED or (state.message and not _vague(state.message))):
+            return run
+        await asyncio.sleep(_LOOK_SECONDS)
+    return run
+
+
+def _vague(message: str) -> bool:
+    return message.startswith(("Execution was", "Flow run infrastructure exited", "Process exited"))
+
+
 async def _events(run_id: UUID) -> AsyncGenerator[Event, None]:
     """The run's events as they come; a subscription that breaks is made again, for ever."""
     from prefect.events.clients import get_events_subscriber
@@ -249,7 +274,7 @@ async def _cancelled(client: PrefectClient, run_id: UUID) -> None:
     with contextlib.suppress(Exception):  # a server that is gone cannot be told; the caller ends in any case
         async with asyncio.timeout(_CANCEL_SECONDS):
             await client.set_flow_run_state(run_id, Cancelling())
-            await _ended(client, run_id)
+            await _settled(client, await _ended(client, run_id))
 
 
 async def _left_by(store: Store, run_id: UUID) -> dict[str, Any] | None:

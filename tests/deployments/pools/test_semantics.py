@@ -128,7 +128,7 @@ def test_a_stage_that_is_under_way_is_joined_not_begun_again(pool: Pool) -> None
 def test_out_of_memory_is_told_as_such(pool: Pool) -> None:
     if pool.kind == "process":
         pytest.skip("a process has the memory of its machine")
-    with pytest.raises(StageCrashed, match=r"out of memory: the .* had 300 MB"):
+    with pytest.raises(StageCrashed, match=r"[Oo]ut of memory: the .* had 300 MB"):
         pool.run("memory", 2000, job_variables=pool.memory(300))
 
 
@@ -136,7 +136,7 @@ def test_an_image_that_does_not_exist_is_told_within_seconds(pool: Pool) -> None
     if pool.kind == "process":
         pytest.skip("a process has no image")
     began = time.monotonic()
-    with pytest.raises(StageCrashed, match=r"image .*never-made.* was not found"):
+    with pytest.raises(StageCrashed, match=r"[Ii]mage .*never-made.* was not found"):
         pool.run("work", 3, job_variables={"image": "127.0.0.1:5000/never-made:1"})
     assert time.monotonic() - began < 30
 
@@ -160,7 +160,7 @@ def test_what_vanishes_is_run_again_and_then_told(pool: Pool) -> None:
             running = asyncio.ensure_future(run_elsewhere(pool.submission("sleep", 302, tries=2)))
             for _ in range(2):
                 await asyncio.to_thread(pool.vanish, await asyncio.wait_for(runs.get(), 150))
-            with pytest.raises(StageCrashed, match=r"removed while it ran|No sign of life|status code -9|ended by"):
+            with pytest.raises(StageCrashed, match=r"was removed|No sign of life|status code -9|ended by"):
                 await asyncio.wait_for(running, 100)
         assert len(set(killed)) == 2
 
