@@ -218,7 +218,8 @@ async def _settled(client: PrefectClient, run: FlowRun) -> FlowRun:
     while asyncio.get_running_loop().time() < deadline:
         run = await client.read_flow_run(run.id)
         state = run.state
-        if state is not None and (state.type != StateType.CRASHED or (state.message and not _vague(state.message))):
+        told = not cancelling and state is not None and state.message and not _vague(state.message)
+        if state is not None and (state.type != StateType.CRASHED or told):
             return run
         await asyncio.sleep(_LOOK_SECONDS)
     return run

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints
 from uuid import UUID
 
 from prefect import Flow, flow
@@ -55,6 +56,7 @@ def stage(
             store = (given or await asyncio.to_thread(ObjectStore.local)).open()
             return await _kept(name, context.flow_run.id, lambda: work(*args, **kwargs), store)
 
+        _resolve(staged, work)
         decorated: Any = flow(name=name, flow_run_name=run_name, persist_result=False)(staged)
         return decorated
 
@@ -83,8 +85,15 @@ def leaving_its_record(work: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P,
         await _leave(store, context.flow_run.id, left)
         return record
 
+    _resolve(leaving, work)
     wrapped: Any = leaving
     return wrapped
+
+
+def _resolve(wrapper: Any, work: Callable[..., Any]) -> None:
+    """Give `wrapper` the types that `work` names, which Prefect would look for among the names of this file."""
+    wrapper.__annotations__ = get_type_hints(work, include_extras=True)
+    wrapper.__signature__ = inspect.signature(work, eval_str=True)
 
 
 async def _kept(name: str, run_id: UUID, work: Callable[[], Coroutine[Any, Any, R]], store: Store) -> R:

@@ -243,9 +243,7 @@ async def alanded(bucket: str, key: str, version: str = "", **details: Any) -> s
 
 def _now(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, also where an event loop runs already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if asyncio._get_running_loop() is None:
         return asyncio.run(work)
     future: Future[T] = Future()
 

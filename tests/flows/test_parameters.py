@@ -71,3 +71,13 @@ def test_what_can_be_used_is_taken(given: dict[str, Any]) -> None:
 def test_what_is_wrong_is_refused_and_named(given: dict[str, Any], named: str) -> None:
     with pytest.raises(Exception, match=named):
         validate(given, schema("cycle"), raise_on_error=True)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_the_types_of_every_flow_are_known_when_it_runs(name: str) -> None:
+    """Prefect looks for them where the function is, which is not where a decorator is."""
+    from prefect.exceptions import ParameterTypeError
+
+    flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    with pytest.raises(ParameterTypeError):
+        flow.validate_parameters(dict.fromkeys(schema(name)["required"], object()))

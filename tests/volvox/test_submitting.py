@@ -79,7 +79,7 @@ def test_the_shell_of_the_page_starts_a_run_and_raises_the_event(running: Instal
         done = subprocess.run(
             ["bash", "-euc", script], capture_output=True, text=True, env=environment, check=True, timeout=60
         )
-        assert "detail" not in done.stdout
+        assert '"detail"' not in done.stdout
     assert json.loads(
         subprocess.run(
             ["bash", "-euc", SHELL[0]], capture_output=True, text=True, env=environment, check=True, timeout=60
