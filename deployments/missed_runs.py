@@ -47,13 +47,8 @@ def once_for_missed_times(worker: W) -> W:
 
     async def get_scheduled_flow_runs() -> Any:
         given, now = await polled(), datetime.now(UTC)
-<<<<<<< HEAD
-        due = [one.flow_run.deployment_id for one in given if _is_due(one.flow_run, now)]
-        late = {deployment for deployment in due if deployment is not None}
-=======
         due = (one.flow_run.deployment_id for one in given if _is_due(one.flow_run, now))
         late = list({deployment for deployment in due if deployment is not None})
->>>>>>> 64ae2082e20fa0b5ac62a909d79dd69e21c8dff4
         if not late:
             return given
         if not (tidying and not tidying[-1].done()):
@@ -117,11 +112,7 @@ async def _due(client: PrefectClient, deployments: list[UUID], now: datetime) ->
         deployment_id=filters.FlowRunFilterDeploymentId(any_=deployments),
         tags=filters.FlowRunFilterTags(all_=[_TAG]),
         state=filters.FlowRunFilterState(name=filters.FlowRunFilterStateName(any_=list(_NOT_BEGUN))),
-<<<<<<< HEAD
-        next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime.model_validate({"before_": now}),
-=======
         next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(before_=now),  # pyright: ignore[reportArgumentType]
->>>>>>> 64ae2082e20fa0b5ac62a909d79dd69e21c8dff4
     )
     found: list[FlowRun] = []
     while True:
