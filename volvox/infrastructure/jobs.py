@@ -102,9 +102,7 @@ def out_of_memory(limit_bytes: float | None, what: str = "container") -> str:
     """The sentence for a job that needed more memory than it was given."""
     if not limit_bytes:
         return f"out of memory: the machine had no more for the {what}; state a limit (memory_mb), or use a larger one"
-    return (
-        f"out of memory: the {what} had {limit_bytes / 2**20:.0f} MB; give the pool or the stage more (memory_mb)"
-    )
+    return f"out of memory: the {what} had {limit_bytes / 2**20:.0f} MB; give the pool or the stage more (memory_mb)"
 
 
 def image_trouble(image: str, said: str) -> tuple[Reason, str]:

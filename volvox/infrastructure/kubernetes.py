@@ -143,11 +143,8 @@ class KubernetesEngine:
             waited = (datetime.now(UTC) - pod.since).total_seconds() if pod.since else 0.0
             never = nodes is not None and not would_fit(one, nodes)
             if never and waited > self._unschedulable_seconds:
-                return pod.with_(
-                    state="stuck",
-                    reason="unschedulable",
-                    message=f"no node can take the pod: {pod.message}; ask for less (cpu, memory_mb, gpus) or add a node",
-                )
+                said = f"no node can take the pod: {pod.message}; ask for less (cpu, memory_mb, gpus), or add a node"
+                return pod.with_(state="stuck", reason="unschedulable", message=said)
         return pod
 
     async def _cause(self, pod: str) -> str:
