@@ -82,7 +82,7 @@ def read_pod(pod: dict[str, Any]) -> Pod:
         return Pod(**facts, state="ended", exit_code=0)
     if phase == "Failed":
         return Pod(**facts, state="ended", **_taken(status))
-    if running:
+    if running is not None:
         return Pod(**facts, state="running", started=_time(running.get("startedAt")))
     if waiting.get("reason") in _NO_IMAGE:
         image, said = container.get("image", "?"), f"{waiting['reason']}: {waiting.get('message', '')}"

@@ -47,7 +47,7 @@ def test_what_a_container_says(state: dict[str, Any], told: str, reason: str, sa
 
 def test_an_engine_that_does_not_answer_is_unavailable() -> None:
     engine = DockerEngine("tcp://127.0.0.1:1")
-    with pytest.raises(Unavailable, match="127.0.0.1:1"):
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
         asyncio.run(engine.jobs())
     assert "does not answer" in asyncio.run(engine.why_not())
 

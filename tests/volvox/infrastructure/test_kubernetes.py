@@ -31,7 +31,8 @@ def start(kubernetes: None) -> Iterator[Start]:
         run = str(uuid.uuid4())
         labels = {"prefect.io/flow-run-id": run, "prefect.io/work-pool-id": "pool"}
         container = {
-            "name": "prefect-job", "image": image, "command": ["python", "-uc", code], "imagePullPolicy": "IfNotPresent",
+            "name": "prefect-job", "image": image, "imagePullPolicy": "IfNotPresent",
+            "command": ["python", "-uc", code],
             "resources": {"limits": {"memory": memory, **resources}, "requests": {"cpu": "10m"}},
         }  # fmt: skip
         pod = {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never", "containers": [container]}}
