@@ -7,6 +7,7 @@ running jobs to the next one.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import json
@@ -211,7 +212,15 @@ async def _block(pool: Pool, variable: str, client: PrefectClient) -> dict[str, 
 
 
 # -- Prefect's workers, extended -------------------------------------------------------------------------------------
-# Made in functions: to import the integrations takes seconds, and a pool needs only its own.
+# Made in functions: to import the integrations takes seconds, and a pool needs only its own. As abstract classes,
+# which Prefect does not register: to others the type's name goes on to mean its own worker.
+
+
+class _Lean:
+    """A worker that imports no integration but its own."""
+
+    async def _worker_metadata(self) -> None:
+        """Prefect's own imports every installed integration, to tell the server their versions."""
 
 
 def _watched() -> type[Any]:
@@ -221,14 +230,10 @@ def _watched() -> type[Any]:
     from prefect.states import Submitting
     from prefect.utilities.engine import propose_state
 
-    class Watched:
+    class Watched(_Lean):
         """A worker that submits and looks away."""
 
         look_now: Callable[[], None] = staticmethod(lambda: None)
-
-        @classmethod
-        def __dispatch_key__(cls) -> str | None:
-            return None  # Prefect's own worker stays what the type's name means elsewhere
 
         async def _submit_run(self: Any, flow_run: Any) -> None:
             if flow_run.infrastructure_pid:  # of an attempt before: its job is gone, which must not be told of this one
@@ -271,12 +276,10 @@ def _watched() -> type[Any]:
 def _process_worker() -> type[Any]:
     from prefect.workers.process import ProcessWorker
 
-    class LocalProcessWorker(ProcessWorker):
-        @classmethod
-        def __dispatch_key__(cls) -> str | None:
-            return None
+    class LeanProcessWorker(_Lean, ProcessWorker, abc.ABC):
+        """Prefect's own, without the imports."""
 
-    return LocalProcessWorker
+    return LeanProcessWorker
 
 
 def _docker_worker() -> type[Any]:
@@ -289,7 +292,7 @@ def _docker_worker() -> type[Any]:
     from volvox.infrastructure.jobs import image_trouble
     from volvox.packaging.engine import Engine
 
-    class WatchedDockerWorker(_watched(), DockerWorker):
+    class WatchedDockerWorker(_watched(), DockerWorker, abc.ABC):
         async def _start(self, flow_run: Any, configuration: Any, task_status: Any) -> DockerWorkerResult:
             del flow_run
             configuration.auto_remove = False  # with the container its exit code and the reason would go
@@ -327,7 +330,7 @@ def _kubernetes_worker() -> type[Any]:
     from prefect.workers.base import BaseWorker
     from prefect_kubernetes.worker import KubernetesWorker
 
-    class WatchedKubernetesWorker(_watched(), KubernetesWorker):
+    class WatchedKubernetesWorker(_watched(), KubernetesWorker, abc.ABC):
         async def __aenter__(self) -> Any:
             return await BaseWorker.__aenter__(self)  # not Prefect's own, which starts its observer
 
@@ -341,7 +344,7 @@ def _ecs_worker() -> type[Any]:
     from prefect.workers.base import BaseWorker
     from prefect_aws.workers import ECSWorker
 
-    class WatchedEcsWorker(_watched(), ECSWorker):
+    class WatchedEcsWorker(_watched(), ECSWorker, abc.ABC):
         async def __aenter__(self) -> Any:
             return await BaseWorker.__aenter__(self)  # not Prefect's own, which starts its observer
 
