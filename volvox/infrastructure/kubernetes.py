@@ -179,9 +179,7 @@ class KubernetesEngine:
         return json.loads(await self._text(path, query))
 
     async def _text(self, path: str, query: list[tuple[str, str]]) -> str:
-        # The client's own models take a hundred times as long to fill as JSON does to parse.
-        response = await self._call("GET", path, query, None)
-        return (await response.read()).decode(errors="replace")
+        return await self._call("GET", path, query, None)
 
     async def _delete(self, path: str, propagation: str, grace_seconds: int | None = None) -> None:
         from kubernetes_asyncio.client.exceptions import ApiException
@@ -190,19 +188,28 @@ class KubernetesEngine:
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
-            await (await self._call("DELETE", path, [], body)).read()
+            await self._call("DELETE", path, [], body)
         except ApiException as error:
             if error.status != 404:
                 raise
 
-    async def _call(self, method: str, path: str, query: list[tuple[str, str]], body: Any) -> Any:
+    async def _call(self, method: str, path: str, query: list[tuple[str, str]], body: Any) -> str:
+        from kubernetes_asyncio.client.exceptions import ApiException
+
         client = await self._client()
-        return await client.call_api(
+        # The client's own models take far longer to fill than JSON takes to parse, so it is not asked for them.
+        response = await client.call_api(
             path, method, query_params=query, body=body,
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
             auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True,
             _request_timeout=_ANSWERS_SECONDS,
         )  # fmt: skip
+        text = (await response.read()).decode(errors="replace")
+        if not 200 <= response.status < 300:
+            error = ApiException(status=response.status, reason=response.reason)
+            error.body = text
+            raise error
+        return text
 
     async def _client(self) -> Any:
         if self._kept is None:
