@@ -23,6 +23,7 @@ _LEAVES_SECONDS = 10.0  # a run tells its end before its process has written its
 _KEPT_SECONDS = 3.0  # a worker that is not ours may still read how its container ended
 _SILENT_SECONDS = 10.0  # a process that ended well has told its run's end; the server may be slow to write it
 _ABSENT_SECONDS = 4.0  # a job is told to Prefect a moment after it was made
+_COMING_SECONDS = 4.0  # an image may be fetched for minutes; a job that comes then finds its run cancelled, and ends
 _LOST_SECONDS = 60.0  # a submission that nobody works on any more
 _EARLY = datetime.min.replace(tzinfo=UTC)
 
@@ -165,7 +166,8 @@ def _of_run(run: Run, jobs: list[Job], now: datetime, covers: Callable[[str], bo
     for_seconds = (now - run.since).total_seconds()
     if run.state == "CANCELLING":
         elsewhere = bool(run.identifier) and not covers(run.identifier)
-        return [] if jobs or run.submitting or elsewhere else [Cancelled(run.id)]
+        coming = run.submitting and for_seconds < _COMING_SECONDS
+        return [] if jobs or elsewhere or coming else [Cancelled(run.id)]
     if run.state in _OVER:
         return _amended(run, jobs)
     if run.state not in ("PENDING", "RUNNING"):

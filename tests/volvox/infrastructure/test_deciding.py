@@ -35,6 +35,7 @@ def test_a_job_of_a_cancelled_run_ends_and_only_then_is_the_run_called_cancelled
     assert action == End(job(), 6.0, cancelled=True)
     assert decided(run("CANCELLING", 0)) == [Cancelled("r")]
     assert decided(run("CANCELLING", 0, submitting=True)) == [], "its job may come any moment"
+    assert decided(run("CANCELLING", 5, submitting=True)) == [Cancelled("r")], "an image may be fetched for minutes"
     assert decided(run("CANCELLING", 0), covers=lambda _: False) == [], "it may run where we do not look"
 
 
