@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _RESTART_SECONDS = (2.0, 5.0, 15.0, 60.0)
 _PULL_SECONDS = 600  # of silence, while the engine unpacks a large layer
-# What Prefect puts before the sentences of our own errors.
-_SUBMISSION = re.compile(r"^Failed to submit flow run to infrastructure: (VolvoxError|InvalidInput|Unavailable): ")
 
 
 class Pool(Protocol):
@@ -226,9 +224,7 @@ class _Lean:
 def _watched() -> type[Any]:
     """What the three workers have in common whose jobs a reconciler watches."""
     from prefect.client.schemas.objects import StateType
-    from prefect.exceptions import Abort
-    from prefect.states import Submitting
-    from prefect.utilities.engine import propose_state
+    from prefect.workers.base import BaseWorkerResult
 
     class Watched(_Lean):
         """A worker that submits and looks away."""
@@ -246,25 +242,23 @@ def _watched() -> type[Any]:
                     )
             await super()._submit_run(flow_run)  # type: ignore[misc]
 
-        async def _propose_submitting_state(self: Any, flow_run: Any) -> None:
-            try:
-                state = await propose_state(self.client, Submitting(), flow_run_id=flow_run.id)
-            except Abort:
-                state = (await self.client.read_flow_run(flow_run.id)).state
-            if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                raise InvalidInput("the run was cancelled before it was started")
-
         async def run(self: Any, flow_run: Any, configuration: Any, task_status: Any = None) -> Any:
             try:
+                state = (await self.client.read_flow_run(flow_run.id)).state
+                if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+                    raise InvalidInput("the run was cancelled before it was started")
                 return await self._start(flow_run, configuration, task_status)
+            except VolvoxError as error:  # a sentence for people; Prefect would show it below a traceback
+                self.get_flow_run_logger(flow_run).error("%s", error)
+                await self._propose_crashed_state(flow_run, str(error))
+                if task_status is not None:
+                    task_status.started(error)
+                return BaseWorkerResult(identifier="", status_code=0)
             finally:
                 self.look_now()  # it may have been cancelled meanwhile, or its image may be missing
 
         async def _start(self: Any, flow_run: Any, configuration: Any, task_status: Any) -> Any:
             return await super().run(flow_run, configuration, task_status)  # type: ignore[misc]
-
-        async def _propose_crashed_state(self: Any, flow_run: Any, message: str, client: Any = None) -> None:
-            await super()._propose_crashed_state(flow_run, _SUBMISSION.sub("", message), client)  # type: ignore[misc]
 
         async def _cancel_run(self: Any, flow_run_id: UUID) -> None:
             del flow_run_id  # the reconciler reads which: it also ends runs that have started

@@ -76,6 +76,8 @@ class DockerEngine:
             base = self._api.base_url
         jobs: list[Job] = []
         for summary in found:
+            if summary["State"] == "removing":  # somebody is at it, and then it is gone
+                continue
             if summary["State"] in ("running", "restarting", "paused"):
                 jobs.append(_job(summary["Labels"], f"{base}:{summary['Id']}", summary["Names"], "running"))
                 continue
@@ -98,7 +100,12 @@ class DockerEngine:
     def _output(self, details: dict[str, Any]) -> str:
         if details["State"].get("ExitCode") in (0, None) or details["State"].get("Status") == "created":
             return ""
-        return self._api.logs(details["Id"], tail=told.OUTPUT_LINES).decode(errors="replace").strip()
+        import docker.errors
+
+        try:
+            return self._api.logs(details["Id"], tail=told.OUTPUT_LINES).decode(errors="replace").strip()
+        except docker.errors.APIError:  # some log drivers cannot be read
+            return ""
 
     def _end(self, container: str, grace_seconds: float) -> None:
         import docker.errors

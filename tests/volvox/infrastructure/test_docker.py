@@ -98,11 +98,20 @@ def here(run: str) -> bool:
     return bool(sdk.from_env().containers.list(all=True, filters={"label": f"io.prefect.flow-run-id={run}"}))
 
 
+def container_of(run: str) -> Any:
+    import docker as sdk
+
+    (found,) = sdk.from_env().containers.list(all=True, filters={"label": f"io.prefect.flow-run-id={run}"})
+    return found
+
+
 @pytest.mark.docker
 def test_a_container_is_seen_asked_to_end_and_removed(start: Start) -> None:
     run = start(
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint('up')\ntime.sleep(600)"
     )
+
+    assert next(iter(container_of(run).logs(stream=True))) == b"up\n"
 
     async def use(engine: DockerEngine) -> None:
         job = await eventually(engine, run, lambda job: job.state == "running")
@@ -152,9 +161,8 @@ def test_a_container_that_cannot_be_started_says_why(start: Start) -> None:
     import docker as sdk
 
     run = start("", begin=False, command=["no-such-command"])
-    (container,) = sdk.from_env().containers.list(all=True, filters={"label": f"io.prefect.flow-run-id={run}"})
     with pytest.raises(sdk.errors.APIError):
-        container.start()
+        container_of(run).start()
     job = with_engine(lambda engine: eventually(engine, run, lambda job: not job.live))
     assert job.reason == "error"
     assert "no-such-command" in job.message
@@ -162,14 +170,11 @@ def test_a_container_that_cannot_be_started_says_why(start: Start) -> None:
 
 @pytest.mark.docker
 def test_a_removed_container_is_not_shown(start: Start) -> None:
-    import docker as sdk
-
     run = start("import time; time.sleep(600)")
 
     async def use(engine: DockerEngine) -> None:
         await eventually(engine, run, lambda job: job.live)
-        (container,) = sdk.from_env().containers.list(filters={"label": f"io.prefect.flow-run-id={run}"})
-        container.remove(force=True)
+        container_of(run).remove(force=True)
         assert all(job.run_id != run for job in await engine.jobs())
 
     with_engine(use)
