@@ -63,6 +63,7 @@ class Reconciler:
         self._ended: set[str] = set()
         self._identified: dict[str, tuple[str, datetime]] = {}
         self._waiting: dict[str, str] = {}
+        self._going: set[str] = set()
         self._problem = ""
 
     async def forever(self) -> None:
@@ -103,6 +104,9 @@ class Reconciler:
         self._ended &= {job.identifier for job in jobs}
         jobs = [job for job in jobs if job.live or job.identifier not in self._ended]
         runs = await self._runs(pools, jobs)
+        # While we end a run's job, what its process says of that is not news.
+        ending = {job.run_id for job in jobs if job.identifier in self._ending}
+        runs, jobs = [run for run in runs if run.id not in ending], [job for job in jobs if job.run_id not in ending]
         actions = decide(runs, jobs, datetime.now(UTC), pools=pools, covers=self._engine.covers)
         for action in actions:
             await self._do(action)
@@ -160,7 +164,8 @@ class Reconciler:
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(self._pools))),
         )
         have = {str(run.id) for run in found}
-        missing = sorted({job.run_id for job in jobs if job.pool_id in pools and job.run_id not in have})
+        wanted = {job.run_id for job in jobs if job.pool_id in pools} | self._going  # those that ended since, too
+        self._going, missing = have, sorted(wanted - have)
         for start in range(0, len(missing), _AT_ONCE):
             ids = FlowRunFilterId(any_=[UUID(one) for one in missing[start : start + _AT_ONCE]])
             found += await self._read(flow_run_filter=FlowRunFilter(id=ids))

@@ -36,6 +36,8 @@ _GENERIC = (
     "ECS task failed to start",
     "No sign of life",
 )
+# What a run's own process says when it was asked to end and nobody had cancelled the run.
+_INTERRUPTED = ("Execution was aborted by a termination signal", "Execution was cancelled by the runtime environment")
 _CAUSES = frozenset({"out_of_memory", "image_not_found", "image_refused", "unschedulable", "gone"})
 
 
@@ -155,6 +157,8 @@ def _of_job(job: Job, run: Run | None, now: datetime) -> list[Action]:
         return [End(job, GRACE_SECONDS if run.started else 0.0, cancelled=True)]
     if run.state in _OVER:
         for_seconds = (now - run.since).total_seconds()
+        if job.state in ("waiting", "starting"):  # a killed pod's Job makes another one, which would wake the run
+            return [End(job, 0.0)]
         if job.live and for_seconds > _LEAVES_SECONDS:
             return [End(job, GRACE_SECONDS)]
         if not job.live and for_seconds > _KEPT_SECONDS:
@@ -169,6 +173,8 @@ def _of_run(run: Run, jobs: list[Job], now: datetime, covers: Callable[[str], bo
         coming = run.submitting and for_seconds < _COMING_SECONDS
         return [] if jobs or elsewhere or coming else [Cancelled(run.id)]
     if run.state in _OVER:
+        if run.state == "CRASHED" and run.again and run.message.startswith(_INTERRUPTED):
+            return [] if any(job.live for job in jobs) else [Crashed(run.id, told.interrupted(), again=True)]
         return _amended(run, jobs)
     if run.state not in ("PENDING", "RUNNING"):
         return []

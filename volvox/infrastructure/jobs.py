@@ -140,6 +140,11 @@ def vanished(what: str) -> str:
     return f"the {what} was removed while it ran: somebody, or the engine, took it away; run it again"
 
 
+def interrupted() -> str:
+    """The sentence for a run whose process was asked to end, by somebody other than Volvox."""
+    return "its process was ended from outside while it ran"
+
+
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name

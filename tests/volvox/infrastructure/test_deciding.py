@@ -117,6 +117,19 @@ def test_a_job_of_a_deleted_run_ends_if_its_pool_is_ours_and_never_else() -> Non
     assert decided(None, job(pool_id="")) == []
 
 
+def test_a_run_whose_process_was_asked_to_end_is_run_again_if_its_flow_allows() -> None:
+    said = "Execution was aborted by a termination signal."
+    assert decided(run("CRASHED", 1, message=said)) == []
+    (action,) = decided(run("CRASHED", 1, message=said, again=True))
+    assert isinstance(action, Crashed) and action.again
+    assert decided(run("CRASHED", 1, message=said, again=True), job()) == [], "first its process must be gone"
+    assert decided(run("CRASHED", 1, message="the disk is full", again=True)) == []
+
+
+def test_a_job_that_would_start_for_a_run_that_is_over_does_not() -> None:
+    assert decided(run("CRASHED", 0), job("waiting")) == [End(job("waiting"), 0.0)]
+
+
 # -- properties ------------------------------------------------------------------------------------------------------
 
 IDS = st.sampled_from(["a", "b", "c"])
@@ -128,7 +141,7 @@ RUNS = st.lists(
         id=IDS,
         state=st.sampled_from(STATES),
         since=PAST,
-        message=st.sampled_from(["", "No sign of life: gone", "odd"]),
+        message=st.sampled_from(["", "No sign of life: gone", "odd", "Execution was aborted by a termination signal."]),
         pool_id=st.sampled_from([OURS, THEIRS, ""]),
         identifier=st.sampled_from(["", "1", "2", "3"]),
         identifier_since=PAST,
@@ -180,7 +193,7 @@ def test_no_live_run_is_crashed_and_no_wanted_job_is_ended(runs: list[Run], jobs
         if isinstance(action, End):
             assert states.get(action.job.run_id) not in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED")
         elif isinstance(action, Crashed) and not action.amend:
-            assert states[action.run_id] in ("PENDING", "RUNNING")
+            assert states[action.run_id] in ("PENDING", "RUNNING") or action.again
             assert not any(j.live for j in jobs if j.run_id == action.run_id and known_as_ours(j, runs))
         elif isinstance(action, Cancelled):
             assert states[action.run_id] == "CANCELLING"
