@@ -201,7 +201,7 @@ def _why(task: dict[str, Any], container: dict[str, Any], code: int | None) -> t
     if "OutOfMemory" in said:
         megabytes = _memory(task, container)
         return "out_of_memory", told.out_of_memory(megabytes * 2**20 if megabytes else None, "task")
-    if "CannotPull" in said:
+    if "CannotPull" in said or "manifest unknown" in said:
         return told.image_trouble(container.get("image") or "of the task", said)
     if code == 0:
         return "", ""
