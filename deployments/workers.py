@@ -296,7 +296,7 @@ def _docker_worker() -> type[Any]:
                 raise InvalidInput(image_trouble(configuration.image, str(error.explanation or error))[1]) from error
             except docker.errors.APIError as error:
                 raise VolvoxError(f"the container could not be started: {error.explanation or error}") from error
-            pid = self._get_infrastructure_pid(container_id=container.id)
+            pid = self._get_infrastructure_pid(container_id=container.id or "")
             if task_status is not None:
                 task_status.started(pid)
             return DockerWorkerResult(identifier=pid, status_code=0)
