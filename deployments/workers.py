@@ -174,7 +174,6 @@ async def _keep(
     ready: Callable[[str], None],
     tell: Callable[[str], None],
 ) -> None:
-<<<<<<< HEAD
     from deployments.missed_runs import once_for_missed_times
 
     failed = 0
@@ -182,12 +181,6 @@ async def _keep(
         try:
             worker = once_for_missed_times(await asyncio.to_thread(worker_for, pool, look_now=look_now))
             running[pool.name] = worker
-=======
-    failed = 0
-    while True:
-        try:
-            worker = running[pool.name] = await asyncio.to_thread(worker_for, pool, look_now=look_now)
->>>>>>> e909ce6e61ee3ee1565ee705f1fa17f69b91636b
 
             def printer(text: str) -> None:
                 tell(f"{pool.name}: {text}")

@@ -179,12 +179,8 @@ def _of_run(run: Run, jobs: list[Job], now: datetime, covers: Callable[[str], bo
     if run.state not in ("PENDING", "RUNNING"):
         return []
     if live := [job for job in jobs if job.live]:
-<<<<<<< HEAD
-        return list[Action](Waits(run.id, job.message) for job in live if job.message)[:1]
-=======
         waits = next((job.message for job in live if job.message), "")
         return [Waits(run.id, waits)] if waits else []
->>>>>>> e909ce6e61ee3ee1565ee705f1fa17f69b91636b
     if job := _current(run, jobs):
         if job.reason:
             again = run.again and job.reason == "gone"
