@@ -19,7 +19,8 @@ from volvox.packaging.training_images import TrainingImage
 from volvox.settings import Home
 from volvox.store import Store
 
-pytestmark = pytest.mark.docker
+# Torch is built into an image, which takes minutes: the suite of the pools does the same without torch.
+pytestmark = [pytest.mark.docker, pytest.mark.soak]
 
 LIMIT_BYTES = 1_700_000_000
 MODULE = Path(__file__).parents[2] / "model_modules" / "image_classifier"

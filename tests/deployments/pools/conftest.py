@@ -26,8 +26,8 @@ HERE = Path(__file__).parent
 KINDS = [
     pytest.param("process", marks=pytest.mark.cycle),
     pytest.param("docker", marks=[pytest.mark.cycle, pytest.mark.docker]),
-    pytest.param("kubernetes", marks=[pytest.mark.cycle, pytest.mark.k8s]),
-    pytest.param("ecs", marks=[pytest.mark.cycle, pytest.mark.aws, pytest.mark.docker]),
+    pytest.param("kubernetes", marks=[pytest.mark.cycle, pytest.mark.k8s, pytest.mark.soak]),
+    pytest.param("ecs", marks=[pytest.mark.cycle, pytest.mark.aws, pytest.mark.docker, pytest.mark.soak]),
 ]
 ENGINES = {"process": [], "docker": ["docker", "aws"], "kubernetes": ["docker", "k8s", "aws"], "ecs": ["docker", "aws"]}
 DEPLOYMENTS = """

@@ -179,6 +179,7 @@ def on_this_python(code: str) -> Training:
 
 
 @pytest.mark.k8s
+@pytest.mark.soak  # pods that import torch take minutes on two cores
 def test_two_pods_train_together(kubernetes) -> None:
     pytest.importorskip("pytorch_lightning", reason="training needs torch")
     ended, logs = asyncio.run(_run(on_this_python(TRAIN)))
@@ -188,6 +189,7 @@ def test_two_pods_train_together(kubernetes) -> None:
 
 
 @pytest.mark.k8s
+@pytest.mark.soak  # pods that import torch take minutes on two cores
 def test_a_process_that_is_killed_in_one_pod_ends_both(kubernetes) -> None:
     ended, logs = asyncio.run(_run(on_this_python(FAIL)))
     assert ended == [137, 137], logs
