@@ -116,13 +116,13 @@ async def run_elsewhere(submission: Submission) -> Any:
             run = await _under_way(client, submission) or await _submitted(client, submission)
             progress.note(f"on pool {submission.pool}: run {run.name}", flow_run=str(run.id))
             try:
-                run = await _settled(client, await _ended(client, run.id))
+                run, cancelling = await _settled(client, await _ended(client, run.id))
             except asyncio.CancelledError:
                 await asyncio.shield(_cancelled(client, run.id))
                 raise
             state, message = run.state, (run.state.message or "" if run.state else "")
             assert state is not None
-            if state.type == StateType.CANCELLED:
+            if state.type == StateType.CANCELLED or (cancelling and state.type == StateType.CRASHED):
                 raise StageCancelled(f"{submission.where} was cancelled: {message or 'in Prefect'}")
             if state.type == StateType.CRASHED:
                 if left and not message.lower().startswith(_HOPELESS):
@@ -205,28 +205,28 @@ async def _ended(client: PrefectClient, run_id: UUID) -> FlowRun:
             await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def _settled(client: PrefectClient, run: FlowRun) -> FlowRun:
-    """The run once what is said of its end is final.
+async def _settled(client: PrefectClient, run: FlowRun) -> tuple[FlowRun, bool]:
+    """The run once what is said of its end is final, and whether it crashed because it was cancelled.
 
     A job that is asked to end says itself that it crashed; a moment later the reconciler says why: it was cancelled, it
     had no more memory, somebody took it away.
     """
     if run.state is None or run.state.type != StateType.CRASHED:
-        return run
+        return run, False
     cancelling = any(state.type == StateType.CANCELLING for state in await client.read_flow_run_states(run.id))
-    deadline = asyncio.get_running_loop().time() + (_CANCEL_SECONDS if cancelling else _AMENDED_SECONDS)
+    deadline = asyncio.get_running_loop().time() + _AMENDED_SECONDS
     while asyncio.get_running_loop().time() < deadline:
         run = await client.read_flow_run(run.id)
         state = run.state
         told = not cancelling and state is not None and state.message and not _vague(state.message)
         if state is not None and (state.type != StateType.CRASHED or told):
-            return run
+            return run, cancelling
         await asyncio.sleep(_LOOK_SECONDS)
-    return run
+    return run, cancelling
 
 
 def _vague(message: str) -> bool:
-    return message.startswith(("Execution was", "Flow run infrastructure exited", "Process exited"))
+    return message.startswith(("Execution was", "Flow run infrastructure exited"))
 
 
 async def _events(run_id: UUID) -> AsyncGenerator[Event, None]:
