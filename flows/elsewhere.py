@@ -270,12 +270,15 @@ def _advance(told: dict[str, Any]) -> None:
 
 async def _cancelled(client: PrefectClient, run_id: UUID) -> None:
     """Cancel the run, and wait until nothing of it runs any more."""
-    from prefect.states import Cancelling
+    from prefect.states import Cancelled, Cancelling
 
     with contextlib.suppress(Exception):  # a server that is gone cannot be told; the caller ends in any case
         async with asyncio.timeout(_CANCEL_SECONDS):
             await client.set_flow_run_state(run_id, Cancelling())
-            await _settled(client, await _ended(client, run_id))
+            run, _ = await _settled(client, await _ended(client, run_id))
+            if run.state is not None and run.state.type == StateType.CRASHED:  # a process says so of itself
+                message = "Cancelled by the run that waited for it."
+                await client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
 
 
 async def _left_by(store: Store, run_id: UUID) -> dict[str, Any] | None:

@@ -150,7 +150,7 @@ def test_what_lands_starts_one_run_with_its_key_and_version(prefect_home: Home, 
     volvox.landed("inbox-of-tests", "drop.zip", "v2", name="lake")
     volvox.landed("inbox-of-tests", "last.zip", "v1")
     deadline = time.monotonic() + 60
-    while "last.zip-v1" not in (runs := asked(prefect_home, started)) and time.monotonic() < deadline:
+    while len(runs := asked(prefect_home, started)) < 3 and time.monotonic() < deadline:  # in whatever order they come
         time.sleep(0.2)
     assert runs == ["drop.zip-v%201", "drop.zip-v2", "last.zip-v1"]
 
