@@ -262,8 +262,9 @@ def test_a_deployed_model_may_have_an_interpreter_of_its_own(server, tmp_path: P
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", own], check=True)
     (tmp_path / "where.py").write_text("import sys\ndef predict():\n    return sys.prefix\n")
     asked = {"model_version": "a" * 64, "module": f"where = where @ {tmp_path}"}
-    told = server.admin.put("/admin/models/where", json={**asked, "python": "/nowhere"})
-    assert (told.status_code, "there is no Python at /nowhere" in told.json()["error"]) == (422, True)
+    missing = str(tmp_path / "nowhere")
+    told = server.admin.put("/admin/models/where", json={**asked, "python": missing})
+    assert (told.status_code, f"there is no Python at {missing}" in told.json()["error"]) == (422, True)
     assert server.admin.put("/admin/models/where", json={**asked, "python": str(own)}).status_code == 201
     assert server.client.post("/v2/models/where/predict/").json()["predictions"] == str(own)
 
