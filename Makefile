@@ -48,8 +48,9 @@ bench: setup ## Measure: the cycle against a plain script, imports, and serving 
 bench-serving: setup ## Measure the model server against DEEPaaS, LitServe, BentoML, MLflow and FastAPI (long).
 	$(BIN)/python -m benchmarks.serving
 
-images: setup ## Build the serving image of every champion that has none.
+images: setup ## Build the serving images that champions lack, and the image that stages run in on a pool.
 	$(BIN)/volvox images
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/volvox images --training
 
 soak: setup ## Full-size fault runs (long).
 	$(BIN)/python -m pytest -m soak --timeout 3600

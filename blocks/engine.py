@@ -1,4 +1,4 @@
-"""The container engine that builds serving images and proves that they answer."""
+"""The container engine that builds serving and training images and proves that they work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REGISTRY = r"^$|^[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?$"
 
 class ContainerEngine(Block):
     """
-    The engine that builds serving images, what they start from, and where they are pushed.
+    The engine that builds images, what they start from, and where they are pushed.
 
     Example:
         Ask whether the stored engine can be used:
@@ -47,13 +47,19 @@ class ContainerEngine(Block):
         description="Host and path that images are pushed to, e.g. registry.example.org/team; empty: nowhere.",
     )
 
+    torch_index: str = Field(
+        default="",
+        description="Index of PyTorch's wheels for CPUs, for training images; empty: what pip's own settings name.",
+    )
+
     @classmethod
     def local(cls) -> ContainerEngine:
-        """This machine's engine, with what ENGINE_BASE_IMAGE, ENGINE_GPU_BASE_IMAGE and VOLVOX_REGISTRY say."""
+        """This machine's engine, as ENGINE_BASE_IMAGE, ENGINE_GPU_BASE_IMAGE, VOLVOX_REGISTRY and TORCH_INDEX say."""
         told = {
             "base_image": os.environ.get("ENGINE_BASE_IMAGE"),
             "gpu_base_image": os.environ.get("ENGINE_GPU_BASE_IMAGE"),
             "registry": os.environ.get("VOLVOX_REGISTRY"),
+            "torch_index": os.environ.get("TORCH_INDEX"),
         }
         return cls(**{name: value for name, value in told.items() if value})  # pyright: ignore[reportArgumentType]
 

@@ -1,19 +1,23 @@
-"""Make a Prefect server match `prefect.yaml` and `pools/*.yaml`: work pools, deployments, schedules, automations.
+"""Make a Prefect server match the files here: work pools, deployments, schedules, automations.
 
 What is there and equal is left alone, so a second run changes nothing. What others made is never touched, and neither
-is what an operator decides: whether a deployment or a schedule is paused, and with which parameters a schedule runs.
+is what an operator decides: whether a deployment, a schedule or an automation is switched on, and with which parameters
+a schedule runs.
 """
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments import dead_runs
+from deployments import automation_files, dead_runs
+from deployments.job_environment import container_user, job_environment, with_store
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import digest_of, files_digest
+from volvox.pools.definition import PoolDefinition
+from volvox.pools.files import SHIPPED, read_pools
+from volvox.settings import Home
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -29,7 +33,7 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
 
     Args:
         prefect_url: Address of the server's API, e.g. `http://127.0.0.1:4200/api`.
-        folder: Where `prefect.yaml` and `pools/` lie.
+        folder: Where `prefect.yaml`, `pools/` and `automations/` lie.
 
     Raises:
         InvalidInput: If a file here names what does not exist.
@@ -43,10 +47,12 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
 
         try:
             async with get_client() as client:
-                changes = [await _pool(client, pool) for pool in pools(folder)]
-                for definition in definitions(folder):
+                enabled, automations = pools(folder), automation_files.read_automations(folder, Home.current())
+                changes = [await _pool(client, pool) for pool in enabled.values()]
+                for definition in placed_definitions(folder, enabled):
                     changes += await _deployment(client, definition)
-                changes.append(await _automation(client))
+                changes.append(await automation_files.match(client, dead_runs.automation()))
+                changes += [await automation_files.match_file(client, one) for one in automations]
                 await _remember(client, folder)
         except httpx.TransportError as error:
             raise Unavailable(
@@ -71,8 +77,14 @@ def content(folder: Path = _HERE) -> str:
     """Digest of everything that decides what a server shall hold: files here, and the flows' signatures."""
     root = _HERE.parent
     code = [*_HERE.glob("*.py"), *(root / "flows").glob("*.py"), *(root / "blocks").glob("*.py")]
-    code.append(root / "volvox" / "records.py")
-    return digest_of([files_digest(folder, folder.rglob("*.yaml")), files_digest(root, code), sys.executable])[:32]
+    code += [root / "volvox" / "records.py", *(root / "volvox" / "pools").glob("*.py")]
+    enabled = [
+        [pool.model_dump(mode="json"), job_environment(pool) if pool.starts_containers else {}]
+        for pool in pools(folder).values()
+    ]
+    found = [files_digest(folder, folder.rglob("*.yaml")), files_digest(root, code), sys.executable, enabled]
+    found.append(automation_files.digest(Home.current()))
+    return digest_of(found)[:32]
 
 
 def definitions(folder: Path = _HERE) -> list[dict[str, Any]]:
@@ -80,10 +92,22 @@ def definitions(folder: Path = _HERE) -> list[dict[str, Any]]:
     return _yaml(folder / "prefect.yaml")["deployments"]
 
 
-def pools(folder: Path = _HERE) -> list[dict[str, Any]]:
-    """The work pools that run on any machine; others wait in the same folder for an operator (`manual: true`)."""
-    found = [_yaml(path) for path in sorted((folder / "pools").glob("*.yaml"))]
-    return [pool for pool in found if not pool.get("manual")]
+def placed_definitions(folder: Path, enabled: dict[str, PoolDefinition]) -> list[dict[str, Any]]:
+    """The deployments of `prefect.yaml`, and each stage once more for every other pool that is enabled."""
+    found = definitions(folder)
+    stages = [one for one in found if one.get("placeable")]
+    for pool in enabled.values():
+        for one in stages:
+            if pool.name != one["name"]:
+                found.append({**one, "name": pool.name, "work_pool": {"name": pool.name}, "schedules": []})
+    return found
+
+
+def pools(folder: Path = _HERE) -> dict[str, PoolDefinition]:
+    """The work pools that this installation uses: the shipped files and the operator's, those that are enabled."""
+    shipped = folder / "pools"
+    found = read_pools(Home.current(), shipped if shipped.is_dir() else SHIPPED)
+    return {name: with_store(pool) for name, pool in found.items() if pool.enabled}
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -95,48 +119,39 @@ def _yaml(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 
 
-async def _pool(client: PrefectClient, pool: dict[str, Any]) -> str:
+async def _pool(client: PrefectClient, pool: PoolDefinition) -> str:
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
 
-    name, template = pool["name"], _job_template(pool)
-    wanted = {
-        "description": pool.get("description", ""),
-        "concurrency_limit": pool.get("concurrency_limit"),
-        "base_job_template": template,
-    }
+    from deployments.job_templates import job_template
+
+    name = pool.name
+    template = job_template(pool, job_environment(pool) if pool.starts_containers else {}, user=container_user(pool))
     try:
         found = await client.read_work_pool(name)
     except ObjectNotFound:
-        await client.create_work_pool(WorkPoolCreate(name=name, type=pool["type"], **wanted))
+        await client.create_work_pool(
+            WorkPoolCreate(
+                name=name, type=pool.type, description=pool.description,
+                concurrency_limit=pool.concurrency_limit, base_job_template=template,
+            )
+        )  # fmt: skip
         return f"created work pool {name!r}"
-    if found.type != pool["type"]:
+    if found.type != pool.type:
         raise InvalidInput(f"the server has a work pool {name!r} of type {found.type!r}; rename it, or ours in pools/")
     # A concurrency limit is the operator's to change.
-    if found.base_job_template == template and found.description == wanted["description"]:
+    if found.base_job_template == template and found.description == pool.description:
         return ""
-    update = WorkPoolUpdate(base_job_template=template, description=wanted["description"])
-    await client.update_work_pool(name, update)
+    await client.update_work_pool(name, WorkPoolUpdate(base_job_template=template, description=pool.description))
     return f"updated work pool {name!r}"
-
-
-def _job_template(pool: dict[str, Any]) -> dict[str, Any]:
-    if pool["type"] != "process":
-        raise InvalidInput(f"pool {pool['name']!r} is of type {pool['type']!r}; only 'process' is known here")
-    from prefect.workers.process import ProcessWorker
-
-    template = ProcessWorker.get_default_base_job_template()
-    # With a command of its own a run skips Prefect's resolving of a workspace: two seconds and a copy of the code.
-    command = template["variables"]["properties"]["command"]
-    command["default"] = f"{shlex.quote(sys.executable)} -m prefect.engine"
-    return template
 
 
 async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list[str]:
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import MissingFlowError, ObjectNotFound
     from prefect.flows import load_flow_from_entrypoint
-    from prefect.utilities.callables import parameter_schema
+
+    from flows.parameters import form
 
     try:
         flow = load_flow_from_entrypoint(definition["entrypoint"], use_placeholder_flow=False)
@@ -148,7 +163,7 @@ async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list
         "tags": sorted(definition.get("tags", [])),
         "work_pool_name": definition["work_pool"]["name"],
         "job_variables": definition["work_pool"].get("job_variables", {}),
-        "parameter_openapi_schema": parameter_schema(flow).model_dump_for_openapi(),
+        "parameter_openapi_schema": form(flow),
         "enforce_parameter_schema": True,
     }
     wanted["version"] = digest_of(wanted)[:12]
@@ -207,29 +222,6 @@ async def _update_schedule(
         deployment.id, found.id, schedule=wanted.schedule, active=found.active, parameters=found.parameters
     )
     return f"updated schedule {one['slug']!r} of {name!r}"
-
-
-async def _automation(client: PrefectClient) -> str:
-    wanted = dead_runs.automation()
-    found = next((one for one in await client.read_automations_by_name(wanted.name)), None)
-    if found is None:
-        await client.create_automation(wanted)
-        return f"created automation {wanted.name!r}"
-    ignored = {"enabled"}  # the operator's
-    there = {key: value for key, value in found.model_dump(mode="json").items() if key in wanted.model_dump()}
-    if _settled(there, ignored) == _settled(wanted.model_dump(mode="json"), ignored):
-        return ""
-    await client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
-    return f"updated automation {wanted.name!r}"
-
-
-def _settled(value: Any, ignored: set[str]) -> Any:
-    """The value without what a server adds by itself: ids, and the order of sets."""
-    if isinstance(value, dict):
-        return {key: _settled(each, ignored) for key, each in value.items() if key not in {"id", *ignored}}
-    if isinstance(value, list):
-        return sorted((_settled(each, ignored) for each in value), key=repr)
-    return value
 
 
 async def _remember(client: PrefectClient, folder: Path) -> None:

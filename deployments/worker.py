@@ -1,4 +1,4 @@
-"""The one worker of a single machine: makes the Prefect server match, then runs what the pool `local` is given."""
+"""The workers of a single machine: makes the Prefect server match, then runs what the enabled pools are given."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from volvox.errors import VolvoxError
 from volvox.stack.services import Context, ServiceSpec, python
 
-POOL = "local"
-
 _MLFLOW_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
 
 
 def _argv(_: Context) -> list[str]:
@@ -46,32 +45,71 @@ def main() -> None:
 
 
 async def _work(prefect_url: str) -> None:
-    from prefect.workers.process import ProcessWorker
-
-    from deployments.apply import apply, is_applied
+    from deployments.apply import is_applied, pools
     from deployments.dead_runs import sweep_forever
+    from deployments.workers import work
 
     current = asyncio.current_task()
     if current is not None:  # Prefect's worker leaves SIGTERM to its caller; cancelled, it ends its runs and reports
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
     if not await is_applied(prefect_url):
-        try:
-            print("\n".join(await apply(prefect_url)), flush=True)
-        except VolvoxError as error:  # what was applied until then can be run all the same
-            print(f"error: {error}", flush=True)
+        await _apply(prefect_url)
+    enabled = pools()
     gc.freeze()
     gc.enable()
-    sweeping = asyncio.create_task(sweep_forever())
-    worker = ProcessWorker(work_pool_name=POOL, name="this-machine", create_pool_if_not_found=False)
+    processes = [pool for pool in enabled.values() if not pool.starts_containers]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sweep_forever())
+        group.create_task(_containers(prefect_url))
+        group.create_task(work(processes, started=_ready))
+
+
+async def _containers(prefect_url: str) -> None:
+    """Workers of the pools that start containers, begun anew whenever a pool's file has changed.
+
+    Their runs do not notice: such a worker looks away once it has submitted a run.
+    """
+    from deployments.apply import is_applied, pools
+    from deployments.workers import work
+
+    while True:
+        try:
+            enabled = [pool for pool in pools().values() if pool.starts_containers]
+        except VolvoxError as error:  # somebody is writing it
+            print(f"error: {error}", flush=True)
+            enabled = []
+        before = _pool_files()
+        working = asyncio.create_task(work(enabled) if enabled else asyncio.sleep(0))
+        try:
+            while _pool_files() == before:
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        if not await is_applied(prefect_url):
+            await _apply(prefect_url)
+
+
+async def _apply(prefect_url: str) -> None:
+    from deployments.apply import apply
+
     try:
-        await worker.start(printer=_started)
-    finally:
-        sweeping.cancel()
+        print("\n".join(await apply(prefect_url)), flush=True)
+    except VolvoxError as error:  # what was applied until then can be run all the same
+        print(f"error: {error}", flush=True)
 
 
-def _started(text: str) -> None:
-    """Prefect's worker says that it has started, which is when it is ready."""
-    print(text, flush=True)
+def _pool_files() -> list[tuple[str, int]]:
+    from volvox.settings import Home
+
+    folder = Home.current().root / "pools"
+    with contextlib.suppress(OSError):
+        return sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.yaml"))
+    return []
+
+
+def _ready() -> None:
+    """Every worker of processes has started, which is when the service is ready."""
     if ready := os.environ.get("VOLVOX_READY_FILE"):
         Path(ready).touch()
 

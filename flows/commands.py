@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from volvox.cli.module_options import ModuleCommand
 from volvox.errors import GateRefused, InvalidInput
 from volvox.settings import Home
+
+if TYPE_CHECKING:
+    from volvox.packaging.training_images import TrainingImage
 
 
 def _data_options(command: Any) -> Any:
@@ -48,6 +51,10 @@ def _data_options(command: Any) -> Any:
 @click.option("--try", "tries", type=click.Path(path_type=Path),
               help="YAML or JSON file: what to change for the next attempts, a list of arguments.")  # fmt: skip
 @click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
+@click.option("--on", "places", multiple=True, metavar="[STAGE=]POOL",
+              help="Work pool of a stage, `here` or `auto`; a pool alone is for training and evaluation.")  # fmt: skip
+@click.option("--dry-run", is_flag=True,
+              help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
 @_data_options
 def cycle(  # noqa: PLR0917 - click passes all of them by name
@@ -59,6 +66,8 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     attempts: int,
     tries: Path | None,
     no_image: bool,
+    places: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
     arguments: dict[str, Any],
     **data_options: Any,
@@ -75,8 +84,10 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
       volvox cycle --demo
       volvox cycle ~/plankton --name lake --epochs 40
       volvox cycle ~/plankton --from digits --attempts 3 --try more.yaml
+      volvox cycle ~/plankton --on kubernetes --on evaluation=here
     """  # noqa: D301 - click wants the backspace itself
     from flows.local import run_cycle, since_process_start
+    from flows.placing import Places, parse_places
     from volvox.cli.report import as_json as report_json
     from volvox.cli.report import end_screen
     from volvox.cli.terminal import cycle_view
@@ -93,8 +104,17 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "start_from": start_from,
         "data_options": _given(data_options),
         "image": not no_image,
+        "places": parse_places(places),
     }
+    Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
+    if dry_run:
+        from flows import dry_run as rehearsal
+
+        del parameters["further_arguments"]  # whether there is a second try, the gate decides
+        made = asyncio.run(rehearsal.plan(source, home, **parameters))
+        click.echo(json.dumps(rehearsal.as_values(made), indent=2) if as_json else rehearsal.as_text(made))
+        return
     try:
         with cycle_view(quiet=as_json):
             made = run_cycle(source, home, **parameters)
@@ -199,18 +219,51 @@ def predict(
 
 @click.command()
 @click.argument("names", nargs=-1)
-def images(names: tuple[str, ...]) -> None:
-    """Build the serving image of champions that have none (all of them, or those named)."""
-    from flows.listing import cycles
-    from flows.local import build_image
+@click.option(
+    "--training", is_flag=True, help="Build the image that stages run in on a Docker, Kubernetes or ECS pool."
+)
+@click.option("--module", default="image_classifier", show_default=True, help="Model module in the training image.")
+@click.option("--gpu", is_flag=True, help="The training image for NVIDIA GPUs.")
+@click.option("--push", is_flag=True, help="Send the training image to the registry that VOLVOX_REGISTRY names.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of the training image as JSON.")
+def images(*, names: tuple[str, ...], training: bool, module: str, gpu: bool, push: bool, as_json: bool) -> None:
+    """Build the serving images that champions lack, or (--training) the image that stages run in.
+
+    NAMES are models; without any, all of them.
+
+    \b
+    Examples:
+      volvox images
+      volvox images --training
+      VOLVOX_REGISTRY=registry.example.org/team volvox images --training --gpu --push
+    """  # noqa: D301 - click wants the backspace itself
+    from flows.local import build_image, build_training_image
     from volvox.cli.terminal import cycle_view
 
     Home.current().ensure()
+    if training:
+        if names:
+            raise InvalidInput(f"--training builds the image of a module, not of {names[0]!r}; name it with --module")
+        with cycle_view(quiet=as_json, stages=("training-image",)):
+            built = asyncio.run(build_training_image(module, gpu=gpu, push=push))
+        click.echo(built.model_dump_json(indent=2) if as_json else _layers(built))
+        return
+    if gpu or push or as_json:
+        raise InvalidInput("--gpu, --push and --json are about the training image; give --training too")
+    from flows.listing import cycles
+
     for made in cycles(names):
         with cycle_view(stages=("packaging", "publication")):
             image = asyncio.run(build_image(made))
         size = f"{image.bytes / 1e6:.0f} MB" if image.built else f"not built: {image.reason}"
         click.echo(f"{image.name}  {size}")
+
+
+def _layers(image: TrainingImage) -> str:
+    """An image's name and size, and those of its layers, the base first."""
+    lines = [f"{image.name}  {image.bytes / 1e6:.0f} MB"]
+    lines += [f"  {size / 1e6:8.1f} MB  {made_by[:90]}" for made_by, size in reversed(image.layers)]
+    return "\n".join([*lines, *([f"pushed as {image.pushed}"] if image.pushed else [])])
 
 
 def _source(folder: str | None, demo: bool, home: Home) -> str:
@@ -220,12 +273,20 @@ def _source(folder: str | None, demo: bool, home: Home) -> str:
         from volvox.data.demo import write_digits
 
         return str(write_digits(home.folder("demo") / "digits"))
+    from volvox.data.sources import find_source
+
+    find_source(str(folder), home)  # what is not there is told before anything is started
     return str(folder)
 
 
 def _given(data_options: dict[str, Any]) -> dict[str, Any]:
+    from volvox.data.options import Options, checked_sha256
+
     seed = data_options.pop("split_seed")
-    return {**{name: value for name, value in data_options.items() if value not in ("", None)}, "seed": seed}
+    given = {**{name: value for name, value in data_options.items() if value not in ("", None)}, "seed": seed}
+    sha256 = checked_sha256(given.pop("sha256", ""))
+    Options(**given)  # what cannot be used is told before anything is started
+    return {**given, **({"sha256": sha256} if sha256 else {})}
 
 
 def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, Any]) -> list[dict[str, Any]]:

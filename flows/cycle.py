@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -16,10 +16,14 @@ from flows.data import data
 from flows.evaluation import evaluation
 from flows.inference import inference
 from flows.packaging import packaging
+from flows.parameters import DataOptions, ModelName, Source, StagePlaces
+from flows.placing import Places
 from flows.publication import publication
 from flows.registration import registration
 from flows.serving import serving
+from flows.stage import leaving_its_record
 from flows.stages import Stages
+from flows.summary import show
 from flows.training import training
 from tasks.registration import published_version
 from volvox.errors import GateRefused
@@ -28,16 +32,18 @@ from volvox.records import Attempt, Cycle, Verdict
 
 
 @flow(name="cycle", flow_run_name="cycle-{name}", persist_result=False)
+@leaving_its_record
 async def cycle(
-    source: str,
+    source: Source,
     *,
-    name: str = "",
+    name: ModelName = "",
     module: str = "image_classifier",
     arguments: dict[str, Any] | None = None,
     further_arguments: list[dict[str, Any]] | None = None,
     start_from: str = "",
-    data_options: dict[str, Any] | None = None,
+    data_options: DataOptions | None = None,
     image: bool = True,
+    places: StagePlaces | None = None,
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
     engine: ContainerEngine | None = None,
@@ -46,21 +52,26 @@ async def cycle(
     """Take labelled images to a served, catalogued model.
 
     Args:
-        source: Folder or archive of labelled images: a path, `file://`, `https://` or `s3://`.
-        name: The model's name; default: the folder's.
+        source: Folder or archive of labelled images: a path, `file://`, `https://` or `s3://`, the latter also with
+            `?versionId=`. Data that has not changed is not fetched again, and nothing is trained again.
+        name: The model's name: lower case letters, digits, `-`, `_`, `.`; default: the folder's.
         module: Entry-point name of the model module that learns.
-        arguments: Values for the module's own `get_train_args()`.
-        further_arguments: If the gate refuses: what to change for the next tries, one dict a try.
-        start_from: Published model whose weights to start from: `NAME` (its champion) or `NAME/VERSION`.
-        data_options: Options of the data stage, e.g. `{"label_column": "group"}`.
+        arguments: Values for the module's own `get_train_args()`, e.g. `{"epochs": 20}`; what is left out has the
+            module's default.
+        further_arguments: If the gate refuses: what to change for the next tries, one object a try, e.g.
+            `[{"seed": 1}]`.
+        start_from: str model whose weights to start from: `NAME` (its champion) or `NAME/VERSION`.
+        data_options: How the data is read and split, e.g. `{"label_column": "species"}`.
         image: Whether to build a serving image where there is an engine.
-        store: Where datasets, weights and records are kept.
-        tracking: The MLflow server.
-        engine: The container engine.
-        server: The server of models and catalogue pages.
+        places: Stage -> work pool it runs on, `here` (this run's own process) or `auto` (by what it needs, which is
+            the default of training): `{"training": "kubernetes"}`.
+        store: Where datasets, weights and records are kept; default: this installation's.
+        tracking: The MLflow server; default: this installation's.
+        engine: The container engine; default: this machine's.
+        server: The server of models and catalogue pages; default: this installation's.
 
     Raises:
-        InvalidInput: If the data or the arguments cannot be used.
+        InvalidInput: If the data or the arguments cannot be used, or no pool fits what a stage needs.
         GateRefused: If no try was good enough; `cycle` on the error holds what was made until then.
     """
     store = store or ObjectStore.local()
@@ -69,7 +80,8 @@ async def cycle(
     start = published_version(store.open(), start_from) if start_from else None
     tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
 
-    with Stages() as stages:
+    opened = store.open()
+    with Stages(Places(cast(dict[str, str], places or {}), store=opened), opened) as stages:
         dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
 
         async def attempt(chosen: dict[str, Any]) -> Cycle:
@@ -95,6 +107,7 @@ async def cycle(
         job = await stages.run(inference, service, dataset=dataset, store=store, server=server)
         done = _told(made, stages, image=packed, entry=entry, service=service, job=job)
     store.open().put_record("cycle", name, done.model_dump(mode="json"))
+    await show(done)
     return done
 
 
@@ -114,6 +127,7 @@ async def _first_accepted(
             attempts += refusal.cycle.attempts
             if len(attempts) == len(tries):
                 refusal.cycle = _told(refusal.cycle, stages, attempts=tuple(attempts))
+                await show(refusal.cycle)
                 raise
         else:
             return made.model_copy(update={"attempts": (*attempts, *made.attempts)})

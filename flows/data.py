@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow
 from prefect.runtime import flow_run
 
 from blocks.store import ObjectStore
+from flows.parameters import Sha256, Shares, Source, TimeGap
+from flows.stage import stage
 from tasks.data import prepare_data
 from volvox.data.options import Options
 from volvox.naming import model_name
@@ -17,26 +18,27 @@ def _run_name() -> str:
     return f"data-{parameters.get('name') or model_name(str(parameters.get('source')))}"
 
 
-@flow(name="data", flow_run_name=_run_name, persist_result=False)
+@stage("data", _run_name)
 async def data(
-    source: str,
+    source: Source,
     *,
     name: str = "",
-    sha256: str = "",
+    sha256: Sha256 = "",
     label_column: str = "",
     time_column: str = "",
     group_column: str = "",
-    time_gap_seconds: float = 60.0,
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    time_gap_seconds: TimeGap = 60.0,
+    fractions: Shares = (0.7, 0.15, 0.15),
     seed: int = 0,
     store: ObjectStore | None = None,
 ) -> Dataset:
     """Fetch, check and split labelled images.
 
     Args:
-        source: Folder or archive of labelled images: a path, `file://`, `https://` or `s3://`.
+        source: Folder or archive of labelled images: a path, `file://`, `https://` or `s3://`, the latter also with
+            `?versionId=`.
         name: What people call the dataset; default: the name of the folder or archive.
-        sha256: What the archive must have.
+        sha256: What the archive must have, or empty.
         label_column: Column of `labels.csv` with the label; default: `label`, else `class`.
         time_column: Column of `labels.csv` or `groups.csv` with the time of capture; default: found by its name;
             `none`: times keep nothing together.

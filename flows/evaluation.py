@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
+from flows.stage import stage
 from tasks.evaluation import evaluate_model
 from volvox.records import Dataset, Evaluation, TrainedModel
 from volvox.settings import Home
 
 
-@flow(name="evaluation", flow_run_name="evaluate-{model.module}", persist_result=False)
+@stage("evaluation", "evaluate-{model.module}")
 async def evaluation(
     model: TrainedModel,
     dataset: Dataset,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks.server import ModelServer
 from blocks.store import ObjectStore
+from flows.stage import stage
 from tasks.inference import answer_object
 from volvox.records import Dataset, Job, Service
 from volvox.settings import Home
 
 
-@flow(name="inference", flow_run_name="ask-{service.name}", persist_result=False)
+@stage("inference", "ask-{service.name}")
 async def inference(
     service: Service,
     source: str = "",

@@ -43,7 +43,7 @@ def versions_table(found: list[dict[str, Any]]) -> str:
          f"{version['metric']} {version['value']:.3f}")
         for version in found
     ]  # fmt: skip
-    return _table(("model", "", "module", "held-out"), rows)
+    return table(("model", "", "module", "held-out"), rows)
 
 
 def dataset_table(dataset: Dataset) -> str:
@@ -55,7 +55,7 @@ def dataset_table(dataset: Dataset) -> str:
     if len(dataset.classes) > _MOST_CLASSES:
         rows.append((f"... {len(dataset.classes) - _MOST_CLASSES} more classes", "", "", ""))
     rows.append(("in all", *(str(dataset.total(part)) for part in ("train", "val", "test"))))
-    lines = [_table(("class", "train", "val", "test"), rows)]
+    lines = [table(("class", "train", "val", "test"), rows)]
     if dataset.grouped_by:
         lines.append(f"kept together in the split by {dataset.grouped_by}")
     if dataset.rejected_total:
@@ -80,7 +80,8 @@ def cycles(names: tuple[str, ...] = ()) -> list[Cycle]:
     return [Cycle.model_validate(store.record("cycle", name)) for name in (names or known)]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows under their heads, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]

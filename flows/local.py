@@ -16,6 +16,7 @@ from volvox.stack import stack
 from volvox.stack.state import addresses
 
 if TYPE_CHECKING:
+    from volvox.packaging.training_images import TrainingImage
     from volvox.records import Cycle, Dataset, Image
 
 
@@ -183,3 +184,22 @@ async def build_image(made: Cycle) -> Image:
             made.version, made.model, made.evaluation, made.dataset, image, store=store, home=Home.current()
         )
     return image
+
+
+async def build_training_image(module: str, *, gpu: bool, push: bool) -> TrainingImage:
+    """Build the training image of a module without Prefect's server: what `volvox images --training` shows.
+
+    Args:
+        module: Entry-point name of the module.
+        gpu: Whether its torch is the build for NVIDIA GPUs.
+        push: Whether to send it to the registry that VOLVOX_REGISTRY names.
+    """
+    from blocks.engine import ContainerEngine
+    from blocks.store import ObjectStore
+    from tasks import images
+
+    engine = ContainerEngine.local().model_copy(update={"gpu": gpu})
+    with progress.stage("training-image"):
+        return await images.build_training_image.fn(
+            module, store=ObjectStore.local().open(), home=Home.current(), engine=engine, push=push
+        )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks.engine import ContainerEngine
 from blocks.store import ObjectStore
+from flows.stage import stage
 from tasks.packaging import package_model
 from volvox.records import Dataset, Evaluation, Image, ModelVersion
 
 
-@flow(name="packaging", flow_run_name="package-{version.name}", persist_result=False)
+@stage("packaging", "package-{version.name}")
 async def packaging(
     version: ModelVersion,
     evaluation: Evaluation,

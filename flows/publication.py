@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks.store import ObjectStore
+from flows.stage import stage
 from tasks.publication import publish_model
 from volvox.records import CatalogueEntry, Dataset, Evaluation, Image, ModelVersion, TrainedModel
 from volvox.settings import Home
 
 
-@flow(name="publication", flow_run_name="publish-{version.name}", persist_result=False)
+@stage("publication", "publish-{version.name}")
 async def publication(
     version: ModelVersion,
     model: TrainedModel,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
+from flows.stage import stage
 from tasks.registration import register_model
 from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel
 
 
-@flow(name="registration", flow_run_name="register-{name}", persist_result=False)
+@stage("registration", "register-{name}")
 async def registration(
     name: str,
     model: TrainedModel,

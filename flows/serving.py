@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks.server import ModelServer
 from blocks.store import ObjectStore
+from flows.stage import stage
 from tasks.serving import serve_model
 from volvox.records import Dataset, ModelVersion, Service
 
 
-@flow(name="serving", flow_run_name="serve-{version.name}", persist_result=False)
+@stage("serving", "serve-{version.name}")
 async def serving(
     version: ModelVersion, dataset: Dataset, *, store: ObjectStore | None = None, server: ModelServer | None = None
 ) -> Service:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
+from flows.stage import stage
 from tasks.training import train_model
 from volvox.records import Dataset, ModelVersion, TrainedModel
 from volvox.settings import Home
 
 
-@flow(name="training", flow_run_name="train-{module}", persist_result=False)
+@stage("training", "train-{module}")
 async def training(
     dataset: Dataset,
     *,
@@ -23,6 +22,7 @@ async def training(
     start_from: ModelVersion | None = None,
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
+    processes: int = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset` and return where its weights and its run are.
 
@@ -34,13 +34,15 @@ async def training(
         start_from: A registered version whose weights to start from.
         store: Where weights and records are kept.
         tracking: The MLflow server.
+        processes: How many processes of one machine share each batch; the result is the same.
 
     Raises:
-        InvalidInput: If the module refuses the arguments.
+        InvalidInput: If the module refuses the arguments, or knows nothing of several processes.
         ModuleFailed: If the training raises or dies.
         Unavailable: If the MLflow server does not answer.
     """
     return await train_model(
         module, dataset, arguments or {}, name=name or dataset.name, start_from=start_from,
         store=(store or ObjectStore.local()).open(), home=Home.current(), tracking=tracking or Tracking.local(),
+        processes=processes,
     )  # fmt: skip

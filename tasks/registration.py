@@ -100,7 +100,7 @@ def published_version(store: Store, reference: str) -> ModelVersion:
     if found is None:
         wanted = f"version {number} of a model" if number else "champion of a model"
         raise NotFound(
-            f"the store at {store.root} knows no {wanted} named {name!r}; `volvox models` lists what there is"
+            f"the store at {store.address} knows no {wanted} named {name!r}; `volvox models` lists what there is"
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from blocks.tracking import Tracking
 from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
+from volvox.blocking import entered
+from volvox.errors import InvalidInput
 from volvox.identity import stage_key
 from volvox.modules.calling import call_module
 from volvox.modules.discovery import Module, find
@@ -43,10 +46,11 @@ async def train_model(
     store: Store,
     home: Home,
     tracking: Tracking,
+    processes: int = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset`, recorded as one MLflow run, or find that it was done.
 
-    A training that was killed goes on from its newest checkpoint and in its own run.
+    A training that was killed goes on from its newest checkpoint and in its own run, on whatever machine.
 
     Args:
         module: Entry-point name of the module.
@@ -54,29 +58,30 @@ async def train_model(
         arguments: Values for the module's own `get_train_args()`.
         name: The model's name, which the MLflow experiment gets.
         start_from: A version whose weights to start from.
-        store: Where weights and the record are kept.
-        home: Where checkpoints lie until the record is kept.
+        store: Where weights and the record are kept, and checkpoints until the record is.
+        home: Where the training works.
         tracking: Where the run is recorded; not needed if the training was done before.
+        processes: How many processes of this machine share each batch. The result is the same, so that it is no
+            argument: a training may go on with another number.
 
     Raises:
         UnknownModule: If no such module is installed.
-        InvalidInput: If the module refuses the arguments; nothing is begun then.
+        InvalidInput: If the module refuses the arguments, or knows nothing of several processes; nothing is begun then.
         ModuleFailed: If the training raises or dies; its checkpoints stay.
         Unavailable: If the tracking server does not answer, or memory did not suffice (tried again twice).
     """
     found = find(module)
     weights = start_from.weights_tree if start_from else ""
     key = stage_key("training", code=found.code, inputs=[dataset.digest, weights], arguments=arguments)
-    checkpoints = home.root / "checkpoints" / key
 
     async def train() -> TrainedModel:
         return await _train(
-            found, dataset, arguments, name=name, weights=weights, checkpoints=checkpoints,
-            work=home.cache / "work" / key, store=store, tracking=tracking,
+            found, dataset, arguments, name=name, weights=weights, key=key,
+            work=home.cache / "work" / key, store=store, tracking=tracking, processes=processes,
         )  # fmt: skip
 
     model = await once(store, "training", key, TrainedModel, train)
-    shutil.rmtree(checkpoints, ignore_errors=True)  # not sooner: until the record is kept a kill may need them
+    await asyncio.to_thread(store.drop_checkpoints, key)  # not sooner: until the record is kept a kill may need them
     return model
 
 
@@ -87,17 +92,17 @@ async def _train(
     *,
     name: str,
     weights: str,
-    checkpoints: Path,
+    key: str,
     work: Path,
     store: Store,
     tracking: Tracking,
+    processes: int,
 ) -> TrainedModel:
     began = time.monotonic()
-    parameters = await _checked(module, arguments, tracking)
-    places = {"data": await asyncio.to_thread(store.tree, dataset.learning_tree), "checkpoints": checkpoints}
+    parameters = await _checked(module, arguments, tracking, processes)
+    places = {"data": await asyncio.to_thread(store.tree, dataset.learning_tree)}
     if weights:
         places["weights"] = await asyncio.to_thread(store.tree, weights)
-    checkpoints.mkdir(parents=True, exist_ok=True)
     tags = {
         "volvox.dataset": dataset.digest,
         "volvox.module": module.name,
@@ -107,29 +112,31 @@ async def _train(
         "volvox.started_from": weights,
     }
 
-    run = await asyncio.to_thread(
-        TrackedRun.begin, tracking, name, name=f"{module.name}-{dataset.name}", kept=checkpoints / "run.json"
-    )
-    with _emptied(work):
-        output, log = work / "output", work / "log" / "train.log"
-        for folder in (output, log.parent):
-            folder.mkdir()
-        async with run.recording(log.parent, lambda: run.describe(parameters, tags, dataset)):
-            returned = await call_module(
-                module.name, "train", arguments,
-                places={**places, "output": output},
-                environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
-                on_progress=_Listener(run), log=log,
-            )  # fmt: skip
-            await tracking.activate()  # a server that was away meanwhile is waited for before anything is written to it
-            if isinstance(returned, dict) and returned.get("resumed_from_epoch"):
-                progress.note(f"went on from epoch {returned['resumed_from_epoch']}")
-            metrics = _metrics(returned)
-            run.log({f"final_{name}": value for name, value in metrics.items()}, 0)
-            (output / _PROGRESS).unlink(missing_ok=True)
-            weights_tree, _ = await asyncio.gather(
-                asyncio.to_thread(store.put_tree, output), asyncio.to_thread(run.artifacts, output, "weights")
-            )
+    async with entered(store.checkpoints(key)) as checkpoints:
+        run = await asyncio.to_thread(
+            TrackedRun.begin, tracking, name, name=f"{module.name}-{dataset.name}", kept=checkpoints / "run.json"
+        )
+        with _emptied(work):
+            output, log = work / "output", work / "log" / "train.log"
+            for folder in (output, log.parent):
+                folder.mkdir()
+            async with run.recording(log.parent, lambda: run.describe(parameters, tags, dataset)):
+                returned = await call_module(
+                    module.name, "train", arguments,
+                    places={**places, "checkpoints": checkpoints, "output": output},
+                    environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
+                    on_progress=_Listener(run), log=log, processes=processes,
+                )  # fmt: skip
+                # A server that was away meanwhile is waited for before anything is written to it.
+                await tracking.activate()
+                if isinstance(returned, dict) and returned.get("resumed_from_epoch"):
+                    progress.note(f"went on from epoch {returned['resumed_from_epoch']}")
+                metrics = _metrics(returned)
+                run.log({f"final_{name}": value for name, value in metrics.items()}, 0)
+                (output / _PROGRESS).unlink(missing_ok=True)
+                weights_tree, _ = await asyncio.gather(
+                    asyncio.to_thread(store.put_tree, output), asyncio.to_thread(run.artifacts, output, "weights")
+                )
     return TrainedModel(
         module=module.name,
         module_version=module.version,
@@ -141,11 +148,19 @@ async def _train(
         metrics=metrics,
         started_from=weights,
         seconds=time.monotonic() - began,
+        place=os.environ.get("VOLVOX_POOL", ""),
     )
 
 
-async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking) -> dict[str, Any]:
+async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, processes: int) -> dict[str, Any]:
     """All arguments with their defaults, as the module's fields understand them; the server is reached meanwhile."""
+    if processes < 1:
+        raise InvalidInput(f"a training in {processes} processes was asked for; ask for one or more")
+    if processes > 1 and not (await call_module(module.name, "describe")).get("distributed"):
+        raise InvalidInput(
+            f"module {module.name!r} does not say that it can train in {processes} processes at once; ask for one, or "
+            "let its api say `distributed = True` once its train() takes its place from RANK and WORLD_SIZE"
+        )
     reaching = asyncio.ensure_future(tracking.activate())
     try:
         parameters = await call_module(module.name, "validate:train", arguments)

@@ -112,6 +112,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def training_image(tmp_path_factory: pytest.TempPathFactory):
+    """The training image of `image_classifier` on the Docker engine of VOLVOX_ENGINES, built once for all tests."""
+    from tests.training_image import built
+
+    with built(tmp_path_factory.mktemp("training-image")) as image:
+        yield image
+
+
+@pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One MLflow database for the session: to create it takes seconds. Tests keep apart by the names they use."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"

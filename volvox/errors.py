@@ -2,12 +2,17 @@
 
 VolvoxError              exit 1   HTTP 500
  ├─ InvalidInput         exit 2   HTTP 422   the caller's fault; never retried
+ │   └─ NoPoolFits       no work pool offers what a run needs
  ├─ NotFound             exit 2   HTTP 404   a named thing does not exist
  │   └─ UnknownModule
  ├─ GateRefused          exit 3   HTTP 409   the model was evaluated and is not good enough
  ├─ Unavailable          exit 4   HTTP 503   a service did not answer; retried
- │   └─ Ended            a service of this machine is gone; not retried
- └─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+ │   ├─ Ended            a service of this machine is gone; not retried
+ │   └─ PoolDown         no worker of a work pool that fits is alive; not retried
+ ├─ ModuleFailed         exit 5   HTTP 500   a model module raised, or its process died
+ └─ StageFailed          exit 5   HTTP 500   a stage on a work pool raised what is not ours
+     ├─ StageCrashed     its container, pod or task ended, or never began
+     └─ StageCancelled   exit 130: somebody cancelled it
 
 A message says what was asked, what is true, and what to do.
 """
@@ -29,6 +34,18 @@ class InvalidInput(VolvoxError):
 
     exit_code = 2
     status = 422
+
+
+class NoPoolFits(InvalidInput):
+    """No work pool offers what a run needs, or the stated one does not.
+
+    Attributes:
+        reasons: One sentence a pool, the nearest first.
+    """
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 class NotFound(VolvoxError):
@@ -75,6 +92,10 @@ class Ended(Unavailable):
     """A service of this machine's stack has ended; nothing but a command of its owner starts it again."""
 
 
+class PoolDown(Unavailable):
+    """Nobody would start a run on a work pool; an operator has to."""
+
+
 class ModuleFailed(VolvoxError):
     """A model module raised an exception, or its process died.
 
@@ -87,3 +108,19 @@ class ModuleFailed(VolvoxError):
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
         self.trace = trace
+
+
+class StageFailed(VolvoxError):
+    """A stage that ran on a work pool raised an exception that is none of Volvox."""
+
+    exit_code = 5
+
+
+class StageCrashed(StageFailed):
+    """What ran a stage on a work pool ended without a word of it, or never began."""
+
+
+class StageCancelled(StageFailed):
+    """Somebody cancelled a stage that ran on a work pool."""
+
+    exit_code = 130

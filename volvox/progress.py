@@ -70,6 +70,11 @@ def reused(text: str = "") -> None:
     emit(Event(_stage.get(), "reused", text=text))
 
 
+def worked(seconds: float) -> None:
+    """Say how long the current stage itself worked."""
+    emit(Event(_stage.get(), "worked", detail={"seconds": seconds}))
+
+
 def working(step: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """Tell how long a step itself worked (`detail["seconds"]`), so that what surrounds it can be told apart.
 
@@ -82,7 +87,7 @@ def working(step: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         try:
             return await step(*args, **kwargs)
         finally:
-            emit(Event(_stage.get(), "worked", detail={"seconds": time.monotonic() - began}))
+            worked(time.monotonic() - began)
 
     return timed
 

@@ -99,6 +99,8 @@ class TrainedModel(Record):
         metrics: Numbers that `train` returned.
         started_from: Digest of the weights it started from, or empty.
         seconds: How long the training took.
+        place: The work pool it ran on; empty: in the cycle's own process.
+        cost: What that cost, in the operator's currency; None where nobody knows.
     """
 
     module: str
@@ -111,6 +113,8 @@ class TrainedModel(Record):
     metrics: dict[str, float] = {}
     started_from: str = ""
     seconds: float = 0.0
+    place: str = ""
+    cost: float | None = None
 
     def identity(self) -> Any:
         return ["model", self.module, self.code, self.weights_tree]
@@ -322,6 +326,7 @@ class StageTime(BaseModel):
         seconds: Wall time from its start to its end.
         work_seconds: The part of it that was the stage's own work.
         reused: Whether its result was there already.
+        place: The work pool it ran on; empty: in the cycle's own process.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -330,6 +335,7 @@ class StageTime(BaseModel):
     seconds: float
     work_seconds: float
     reused: bool = False
+    place: str = ""
 
 
 class Attempt(BaseModel):
@@ -366,3 +372,15 @@ class Cycle(Record):
     stages: tuple[StageTime, ...] = ()
     links: dict[str, str] = {}
     flow_run: str = ""
+
+    @property
+    def reused(self) -> bool:
+        """Whether every stage found its result made already."""
+        return bool(self.stages) and all(stage.reused for stage in self.stages)
+
+
+# What each flow returns.
+RETURNED_BY: dict[str, type[Record]] = {
+    "cycle": Cycle, "data": Dataset, "training": TrainedModel, "evaluation": Evaluation, "registration": ModelVersion,
+    "packaging": Image, "publication": CatalogueEntry, "serving": Service, "inference": Job,
+}  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from deployments.apply import apply, definitions, is_applied, pools
 from volvox.errors import InvalidInput, Unavailable
+from volvox.pools.definition import Offers
 from volvox.settings import Home
 from volvox.stack import state
 
@@ -37,9 +38,11 @@ def standin(home: Home) -> Any:
     return asked(home, lambda client: client.read_deployment_by_name("standin/standin"))
 
 
-def test_every_stage_and_the_cycle_is_a_deployment_whose_flow_exists() -> None:
-    found = {definition["name"]: definition for definition in definitions()}
-    assert list(found) == ["cycle", *STAGES]
+def test_every_stage_the_cycle_and_the_training_image_are_deployments_whose_flows_exist() -> None:
+    found = {definition["entrypoint"].rpartition(".")[2].replace("_", "-"): definition for definition in definitions()}
+    assert list(found) == ["cycle", *STAGES, "training-image"]
+    assert {definition["name"] for definition in found.values()} == {"local"}, "named after the pool"
+    assert [name for name, definition in found.items() if definition.get("placeable")] == STAGES
     for name, definition in found.items():
         module, _, flow = definition["entrypoint"].rpartition(".")
         assert getattr(importlib.import_module(module), flow).name == name
@@ -48,10 +51,10 @@ def test_every_stage_and_the_cycle_is_a_deployment_whose_flow_exists() -> None:
 
 
 def test_the_local_pool_says_what_it_offers_and_costs() -> None:
-    pool = next(pool for pool in pools() if pool["name"] == "local")
-    assert pool["type"] == "process"
-    assert set(pool["offers"]) >= {"cpu", "memory_gb", "gpu"}
-    assert pool["cost_per_hour"] == 0.0
+    pool = pools()["local"]
+    assert pool.type == "process"
+    assert pool.offers == Offers(), "whatever the machine has"
+    assert pool.cost_per_hour == 0.0
 
 
 def test_a_second_apply_changes_nothing(prefect_home: Home, folder: Path) -> None:

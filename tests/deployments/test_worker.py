@@ -55,7 +55,7 @@ def test_a_wrong_parameter_is_refused_before_a_run_is_made(worker: Home, folder:
 
 
 def test_the_worker_applied_the_deployments_of_this_installation(worker: Home) -> None:
-    found = asked(worker, lambda client: client.read_deployment_by_name("cycle/cycle"))
+    found = asked(worker, lambda client: client.read_deployment_by_name("cycle/local"))
     assert found.work_pool_name == "local"
     assert [schedule.active for schedule in found.schedules] == [False]
 

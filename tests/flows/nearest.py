@@ -72,7 +72,10 @@ def install(site: Path, name: str = "nearest", code: str = CODE, metadata: str =
     (package / "api.py").write_text(code)
     if metadata:
         (package / "metadata.yaml").write_text(metadata)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: marshmallow\nRequires-Dist: webargs\n"
+    )
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     (info / "entry_points.txt").write_text(f"[deepaas.v2.model]\n{name} = {name}_package.api\n")
     files = [path for folder in (package, info) for path in folder.iterdir()]
     (info / "RECORD").write_text("".join(f"{path.relative_to(site)},,\n" for path in files))

@@ -155,7 +155,7 @@ def test_a_cycle_killed_at_any_moment_goes_on_and_makes_nothing_twice(
 
 
 def _unfinished_runs(installation: Installation) -> set[str]:
-    kept = (installation.home / "checkpoints").glob("*/run.json")
+    kept = (installation.home / "store" / "checkpoints").glob("*/run.json")
     return {json.loads(path.read_text())["run_id"] for path in kept}
 
 

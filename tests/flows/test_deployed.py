@@ -38,7 +38,7 @@ def api(installation: Installation) -> str:
 
 def test_a_cycle_started_from_prefect_serves_its_model(installation: Installation, digits: Path, api: str) -> None:
     asked = {"source": str(digits), "name": "deployed", "module": "nearest", "arguments": {"seed": 1}, "image": False}
-    run = _run(api, "cycle/cycle", asked)
+    run = _run(api, "cycle/local", asked)
     assert run["state"]["type"] == "COMPLETED", run["state"]["message"]
     assert [version["name"] for version in installation.json("models")].count("deployed") == 1
     assert installation.run("predict", str(next((digits / "2").iterdir())), "--name", "deployed").returncode == 0
@@ -49,7 +49,7 @@ def test_a_cycle_started_from_prefect_serves_its_model(installation: Installatio
 def test_a_stage_started_from_prefect_fails_with_the_sentence_that_the_command_line_prints(
     installation: Installation, api: str
 ) -> None:
-    run = _run(api, "data/data", {"source": "/nowhere/at/all"})
+    run = _run(api, "data/local", {"source": "/nowhere/at/all"})
     assert run["state"]["type"] == "FAILED"
     assert "/nowhere/at/all" in run["state"]["message"]
 

@@ -10,12 +10,12 @@ from blocks.store import ObjectStore
 from flows.packaging import packaging
 from tasks.packaging import package_model
 from tests.volvox.packaging import standin
-from volvox.store import Store
+from volvox.store import FolderStore
 
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.Made:
-    return standin.cycle_until_packaging(tmp_path, Store(tmp_path / "store"), monkeypatch)
+    return standin.cycle_until_packaging(tmp_path, FolderStore(tmp_path / "store"), monkeypatch)
 
 
 def test_the_stage_keeps_its_result_in_the_store_that_it_is_given(

@@ -11,12 +11,12 @@ from tasks.publication import publish_model
 from tests.volvox.packaging import standin
 from volvox.records import Image
 from volvox.settings import Home
-from volvox.store import Store
+from volvox.store import FolderStore
 
 
 def test_the_stage_publishes_in_the_home_of_this_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.publication.publish_model", publish_model.fn)  # outside a flow run there is no server
-    made = standin.cycle_until_packaging(tmp_path, Store(tmp_path / "store"), monkeypatch)
+    made = standin.cycle_until_packaging(tmp_path, FolderStore(tmp_path / "store"), monkeypatch)
     image = Image(
         name="volvox/brightness:1", version=made.version.digest, context_object="", built=False, reason="none"
     )

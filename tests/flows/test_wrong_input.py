@@ -48,6 +48,12 @@ def test_no_folder(installation: Installation) -> None:
     assert "/nowhere/at/all" in _refused(installation, "cycle", "/nowhere/at/all", *SMALL)
 
 
+def test_no_folder_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    fresh = Installation(tmp_path / "home", {})
+    assert "/nowhere/at/all" in _refused(fresh, "cycle", "/nowhere/at/all", *SMALL)
+    assert not (fresh.home / "stack").exists()
+
+
 def test_neither_a_folder_nor_demo(installation: Installation) -> None:
     assert "give a folder" in _refused(installation, "cycle")
 

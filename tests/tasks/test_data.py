@@ -16,7 +16,7 @@ from volvox import progress
 from volvox.data.options import Options
 from volvox.errors import InvalidInput
 from volvox.records import Dataset
-from volvox.store import Store
+from volvox.store import FolderStore
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def prepared(home, source: Path | str, **parameters) -> tuple[Dataset, set[str]]
     """The dataset, and the kinds of events that were told."""
     kinds: set[str] = set()
     with progress.listening(lambda event: kinds.add(event.kind) if event.kind != "worked" else None):
-        made = asyncio.run(prepare_data.fn(str(source), store=Store(Path(home.store)), **parameters))
+        made = asyncio.run(prepare_data.fn(str(source), store=FolderStore(Path(home.store)), **parameters))
     return made, kinds
 
 
@@ -59,11 +59,11 @@ def test_another_option_or_a_changed_file_prepares_it_again_and_a_touched_one_gi
 
 def test_a_record_whose_objects_are_gone_is_made_again(home, folder) -> None:
     first, _ = prepared(home, folder)
-    Store(Path(home.store)).path(first.learning_tree).unlink()
+    FolderStore(Path(home.store)).path(first.learning_tree).unlink()
     again, told = prepared(home, folder)
     assert "reused" not in told
     assert again == first
-    Store(Path(home.store)).path(first.learning_tree)
+    FolderStore(Path(home.store)).path(first.learning_tree)
 
 
 def test_name_and_source_are_those_of_this_call_though_the_dataset_is_reused(home, folder, tmp_path) -> None:
@@ -97,7 +97,7 @@ def test_the_1797_digits_of_the_demo_are_split_by_class_and_found_again(home, tm
 
 def test_a_cancel_leaves_nothing_running_and_nothing_half_made(home, folder) -> None:
     async def scenario() -> None:
-        task = asyncio.create_task(prepare_data.fn(str(folder), store=Store(Path(home.store))))
+        task = asyncio.create_task(prepare_data.fn(str(folder), store=FolderStore(Path(home.store))))
 
         def cancel(event: progress.Event) -> None:
             if event.kind == "advanced":
@@ -120,9 +120,9 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from tasks.data import prepare_data
 from volvox import progress
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 with progress.listening(lambda event: os.kill(os.getpid(), signal.SIGKILL) if event.unit == "images" else None):
-    asyncio.run(prepare_data.fn(sys.argv[1], store=Store(Path(sys.argv[2]))))
+    asyncio.run(prepare_data.fn(sys.argv[1], store=FolderStore(Path(sys.argv[2]))))
 """
     killed = subprocess.run([sys.executable, "-c", code, archive, home.store], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()

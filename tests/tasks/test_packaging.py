@@ -15,7 +15,7 @@ from tests.volvox.packaging import standin
 from volvox import progress
 from volvox.errors import VolvoxError
 from volvox.records import Image
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 LIMIT_BYTES = 350_000_000
 
@@ -41,7 +41,7 @@ def engine_environment() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture

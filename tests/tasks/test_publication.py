@@ -12,12 +12,12 @@ from tests.volvox.packaging import standin
 from volvox import progress
 from volvox.records import CatalogueEntry, Image
 from volvox.settings import Home
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture

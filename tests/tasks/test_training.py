@@ -10,17 +10,54 @@ import time
 import pytest
 
 from tasks.training import train_model
+from tests.volvox.store.places import Place
+from tests.volvox.store.standin import StandIn
 from volvox import progress
+from volvox.buckets import Access
 from volvox.errors import InvalidInput, ModuleFailed, UnknownModule
 from volvox.identity import process_started
+from volvox.settings import Home
+
+SEVERAL = """
+import json, os
+from pathlib import Path
+
+distributed = True
+
+def get_train_args():
+    return {}
+
+def train(output):
+    if os.environ["RANK"] == "0":
+        Path(output, "progress.jsonl").write_text(json.dumps({"step": 0, "metrics": {"loss": 1.0}}) + "\\n")
+        Path(output, "model.json").write_text("{}")
+    return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
+"""
+
+SEVERAL = """
+import json, os
+from pathlib import Path
+
+distributed = True
+
+def get_train_args():
+    return {}
+
+def train(output):
+    if os.environ["RANK"] == "0":
+        Path(output, "progress.jsonl").write_text(json.dumps({"step": 0, "metrics": {"loss": 1.0}}) + "\\n")
+        Path(output, "model.json").write_text("{}")
+    return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
+"""
 
 
 @pytest.fixture
 def train(learner, dataset, store, home, tracking, name):
-    async def run(start_from=None, module=learner, **arguments):
+    async def run(start_from=None, module=learner, processes=1, **arguments):
         return await train_model.fn(
-            module, dataset, arguments, name=name, start_from=start_from, store=store, home=home, tracking=tracking
-        )
+            module, dataset, arguments, name=name, start_from=start_from, store=store, home=home, tracking=tracking,
+            processes=processes,
+        )  # fmt: skip
 
     return run
 
@@ -63,7 +100,9 @@ def test_a_long_enough_training_has_system_metrics(train, tracking, name, monkey
 
 def test_the_same_training_is_reused_without_the_tracking_server(train, tracking, name, home, monkeypatch) -> None:
     first = asyncio.run(train())
-    assert not (home.root / "checkpoints").exists() or not list((home.root / "checkpoints").iterdir())
+    assert not (home.root / "store" / "checkpoints").exists() or not list(
+        (home.root / "store" / "checkpoints").iterdir()
+    )
     monkeypatch.setattr(type(tracking), "activate", None)
     assert asyncio.run(train()) == first
     assert len(runs(tracking, name)) == 1
@@ -78,7 +117,29 @@ def test_refused_arguments_begin_nothing(train, tracking, name, home, arguments)
     with pytest.raises(InvalidInput, match=r"epochs: |speed: "):
         asyncio.run(train(**arguments))
     assert runs(tracking, name) == []
-    assert not (home.root / "checkpoints").exists()
+    assert not (home.root / "store" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("processes", "said"), [(0, "ask for one or more"), (2, "distributed = True")])
+def test_a_module_that_knows_nothing_of_several_processes_is_not_started_in_them(
+    train, tracking, name, processes, said
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        asyncio.run(train(processes=processes))
+    assert runs(tracking, name) == []
+
+
+def test_a_training_in_several_processes_is_one_run_and_the_same_training(
+    train, tracking, name, install_module
+) -> None:
+    install_module("several", SEVERAL)
+    model = asyncio.run(train(module="several", processes=2))
+    (run,) = runs(tracking, name)
+    assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+    assert model.metrics == {"world": 2.0}
+    assert [metric.step for metric in tracking.client().get_metric_history(model.run_id, "loss")] == [0]
+    assert asyncio.run(train(module="several", processes=1)) == model
+    assert len(runs(tracking, name)) == 1
 
 
 def test_a_module_that_is_not_installed_is_named(train) -> None:
@@ -162,6 +223,59 @@ def test_a_killed_training_goes_on_in_its_own_run_from_its_newest_checkpoint(
 
 def next_checkpoint(home):
     def look(pattern: str = "epoch-*"):
-        return next((home.root / "checkpoints").glob(f"*/{pattern}"), None)
+        return next((home.root / "store" / "checkpoints").glob(f"*/{pattern}"), None)
 
     return look
+
+
+def test_a_training_killed_on_one_machine_goes_on_on_another_through_a_bucket(
+    learner, dataset, store, tracking, name, tmp_path, monkeypatch
+) -> None:
+    server = StandIn("bucket")
+    access = Access(server.url, access_key_id="k", secret_access_key="s")
+    place = Place("s3://bucket/prefix", tmp_path, access)
+    for digest in (dataset.learning_tree, dataset.held_out_tree, dataset.manifest_object):
+        assert place.open().put_file(store.path(digest)) == digest
+    (tmp_path / "dataset.json").write_text(dataset.model_dump_json())
+    training = textwrap.dedent(
+        f"""
+        import asyncio
+        from blocks.tracking import Tracking
+        from tasks.training import train_model
+        from volvox.records import Dataset
+        from volvox.settings import Home
+        dataset = Dataset.model_validate_json(Path({str(tmp_path / "dataset.json")!r}).read_text())
+        asyncio.run(train_model.fn(
+            "learner", dataset, {{"epochs": 6, "seconds": 1.0}}, name={name!r}, start_from=None, store=store,
+            home=Home(Path(sys.argv[2])), tracking=Tracking.local(),
+        ))
+        """
+    )
+    try:
+        process = place.run(training, "one machine")
+        kept, deadline = server.buckets["bucket"], time.monotonic() + 60
+        while not any(key.endswith("/epoch-1") for key in kept) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "the training never kept its second checkpoint"
+
+        seen: list[progress.Event] = []
+        with progress.listening(seen.append):
+            model = asyncio.run(
+                train_model.fn(
+                    learner,
+                    dataset,
+                    {"epochs": 6, "seconds": 1.0},
+                    name=name,
+                    start_from=None,
+                    store=place.open("another machine"),
+                    home=Home(tmp_path / "another home"),
+                    tracking=tracking,
+                )
+            )
+        assert min(event.done for event in seen if event.kind == "advanced") >= 3
+        (run,) = runs(tracking, name)
+        assert run.info.run_id == model.run_id and run.info.status == "FINISHED"
+        assert not [key for key in kept if "/checkpoints/" in key], "what is done needs none"
+    finally:
+        server.close()

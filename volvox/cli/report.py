@@ -186,6 +186,7 @@ def _times(cycle: Cycle, wall_seconds: float) -> Table:
         ("in all       ", "dim"),
         (f"{clock(wall_seconds):>7}", "bold"),
         (f"   of which orchestration {clock(orchestration_seconds(cycle, wall_seconds))}", "dim"),
+        ("   nothing was new: every stage is reused" if cycle.reused else "", "italic"),
     )
     whole = Table.grid()
     whole.add_row(table)

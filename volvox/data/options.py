@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from volvox.errors import InvalidInput
@@ -55,3 +56,15 @@ class Options:
     def shares(self) -> dict[Split, float]:
         """The fraction of each part."""
         return dict(zip(PARTS, self.fractions, strict=True))
+
+
+def checked_sha256(sha256: str) -> str:
+    """The sum in lower case and without `sha256:` before it; empty stays empty.
+
+    Raises:
+        InvalidInput: If it is no sha256.
+    """
+    wanted = sha256.strip().lower().removeprefix("sha256:")
+    if wanted and not re.fullmatch(r"[0-9a-f]{64}", wanted):
+        raise InvalidInput(f"{sha256!r} is not a sha256: it has 64 hexadecimal digits")
+    return wanted

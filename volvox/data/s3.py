@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from volvox import progress
+from volvox.buckets import connect, reason
 from volvox.cancelling import Cancelled
 from volvox.data.download import MOST_BYTES, Facts
 from volvox.data.folder import MOST_FILES
@@ -20,38 +21,40 @@ from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.identity import digest_of
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetResult, ObjectMeta
     from obstore.store import S3Store
 
 _AT_ONCE = 16
 
 
 class BucketObject:
-    """One object of a bucket: `s3://bucket/key`."""
+    """One object of a bucket: `s3://bucket/key`, or one version of it: `s3://bucket/key?versionId=...`."""
 
     def __init__(self, address: str) -> None:
         """Name the object; nothing is asked yet."""
         self.address = self.shown = address
-        self.bucket, self.key = parsed(address)
+        named, self.version = versioned(address)
+        self.bucket, self.key = parsed(named)
 
     def facts(self) -> Facts:
         """What the bucket says of it."""
-        import obstore
-
         with _telling(self.shown):
-            return _facts(obstore.head(connect(self.bucket), self.key))
+            return _facts(self._get(head=True).meta)
 
     @contextlib.contextmanager
     def reading(self, start: int, facts: Facts) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Its bytes from `start` on, if it is still what `facts` says."""
-        import obstore
-
         with _telling(self.shown):
-            options = {"range": {"offset": start}} if start else {}
-            answer = obstore.get(connect(self.bucket), self.key, options=options)  # pyright: ignore[reportArgumentType]
+            answer = self._get(range={"offset": start}) if start else self._get()
             if _facts(answer.meta) != facts:
                 raise Unavailable(f"{self.shown} changed while it was fetched; run the same command again")
             yield start, (bytes(block) for block in answer.stream(min_chunk_size=1 << 20))
+
+    def _get(self, **options: Any) -> GetResult:
+        import obstore
+
+        asked = {**options, **({"version": self.version} if self.version else {})}
+        return obstore.get(connect(self.bucket), self.key, options=asked)  # pyright: ignore[reportArgumentType]
 
 
 class BucketFolder:
@@ -119,6 +122,15 @@ class BucketFolder:
         return folder.joinpath(*path.parts)
 
 
+def versioned(address: str) -> tuple[str, str]:
+    """`s3://bucket/key` and the version id that follows it, or an empty one.
+
+    Only `?versionId=` at the very end counts: a key may hold a question mark.
+    """
+    found = re.fullmatch(r"(.*[^/])\?versionId=([^?&/]*)", address, re.DOTALL)
+    return (found[1], unquote(found[2])) if found else (address, "")
+
+
 def parsed(address: str) -> tuple[str, str]:
     """Bucket and key of `s3://bucket/key`.
 
@@ -130,22 +142,6 @@ def parsed(address: str) -> tuple[str, str]:
     if not bucket or not (key or address.endswith("/")):
         raise InvalidInput(f"{address!r} names no object; give s3://BUCKET/archive.zip, or s3://BUCKET/folder/")
     return bucket, key
-
-
-def connect(bucket: str) -> S3Store:
-    """The bucket, at AWS_ENDPOINT_URL where that is set; unencrypted only where that address says so."""
-    from obstore.store import S3Store
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    config = {"endpoint": endpoint} if endpoint else {}
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return S3Store(
-        bucket,
-        region=region,
-        config=config,  # pyright: ignore[reportArgumentType]
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "10s"},
-        retry_config={"max_retries": 3},
-    )
 
 
 def _fetch(store: S3Store, one: ObjectMeta, target: Path, cancelled: threading.Event) -> None:
@@ -171,14 +167,16 @@ def _facts(meta: ObjectMeta) -> Facts:
 def _telling(address: str) -> Iterator[None]:
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
+    # The library's own errors are not chained: they quote the server's answer, which may quote a session token.
     try:
         yield
-    except FileNotFoundError as error:
-        raise NotFound(f"{address} is not there; check the bucket and the key") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
+    except FileNotFoundError:
+        raise NotFound(f"{address} is not there; check the bucket and the key") from None
+    except (PermissionDeniedError, UnauthenticatedError):
         raise InvalidInput(
             f"{address} may not be read with these credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
+        ) from None
     except BaseError as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise Unavailable(f"{address} cannot be fetched ({reason}); check AWS_ENDPOINT_URL and try again") from error
+        raise Unavailable(
+            f"{address} cannot be fetched ({reason(str(error))}); check AWS_ENDPOINT_URL and try again"
+        ) from None

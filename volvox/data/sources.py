@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from volvox.data.archives import is_archive, unpack
 from volvox.data.download import Facts, Remote, download
 from volvox.data.folder import Folder, listed
 from volvox.data.http import WebObject
+from volvox.data.options import checked_sha256
 from volvox.data.s3 import BucketFolder, BucketObject
 from volvox.data.scratch import scratch_folder
 from volvox.disks import telling_full_disks
@@ -51,7 +51,8 @@ def find_source(address: str, home: Home, sha256: str = "") -> Source:
     """The source at `address`: a path, `file://`, `https://` (`http://` for this machine) or `s3://`.
 
     Args:
-        address: Of a folder or an archive; `s3://bucket/prefix/` with a slash at its end is a folder.
+        address: Of a folder or an archive; `s3://bucket/prefix/` with a slash at its end is a folder, and
+            `s3://bucket/key?versionId=...` is one version of an archive.
         home: Its cache holds what is fetched.
         sha256: What the archive must have, or empty.
 
@@ -59,9 +60,7 @@ def find_source(address: str, home: Home, sha256: str = "") -> Source:
         NotFound: If nothing is there.
         InvalidInput: If it is none of these, or a sum is given for a folder.
     """
-    wanted = sha256.strip().lower().removeprefix("sha256:")
-    if wanted and not re.fullmatch(r"[0-9a-f]{64}", wanted):
-        raise InvalidInput(f"{sha256!r} is not a sha256: it has 64 hexadecimal digits")
+    wanted = checked_sha256(sha256)
     scheme = urlsplit(address).scheme if "://" in address else ""
     if scheme in ("http", "https"):
         return RemoteArchive(WebObject(address), home, wanted)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
 from volvox.modules import interpreter
 from volvox.modules.discovery import Module
 from volvox.settings import Home
+from volvox.worker.__main__ import result_name
 
 _TAIL = 4000
 _GRACE_SECONDS = 3.0
@@ -59,6 +61,7 @@ async def call_module(
     log: Path | None = None,
     nice: int = 0,
     python: str = "",
+    processes: int = 1,
 ) -> Any:
     """Call `function` of `module` in a process of its own and return its result.
 
@@ -74,6 +77,7 @@ async def call_module(
         log: File that gets what the module prints.
         nice: How much the process gives way to others, 0 to 19.
         python: The interpreter that the module needs (default: this one).
+        processes: How many processes call it together, each told its place among them; the first one's result is it.
 
     Raises:
         ArgumentsRefused: If the module refuses the arguments.
@@ -83,6 +87,8 @@ async def call_module(
         ModuleFailed: If its process dies.
         VolvoxError: If it fails because the disk of one of the places is full.
         Unavailable: If the kernel killed it, which is nearly always a lack of memory.
+
+    Of several processes it is the one that failed first that counts.
     """
     places = places or {}
     if python:
@@ -110,20 +116,39 @@ async def call_module(
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         }
+        command = interpreter.command(python, "call", str(asked))
+        report = Path(folder, "failure.json")
+        if processes > 1:
+            command = _launched(command, processes, report)
         with log.open("ab") as stream:
             child = await asyncio.create_subprocess_exec(
-                *interpreter.command(python, "call", str(asked)),
+                *command,
                 stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream,
                 env=child_environment, start_new_session=True,
             )  # fmt: skip
             async with _following(places.get("output"), on_progress), _ending(child):
                 code = await child.wait()
+        if code and (failure := _first_failure(report)):
+            code = failure["code"]
+            result = result.with_name(result_name(failure["rank"])) if failure["rank"] is not None else Path(os.devnull)
         try:
             return _outcome(module, function, result, code, log)
         except ModuleFailed as error:  # torch, for one, says nothing of a disk where it cannot write a file
             if place := next((path for name, path in places.items() if name != "data" and disks.is_full(path)), None):
                 raise disks.full(place) from error
             raise
+
+
+def _launched(command: list[str], processes: int, report: Path) -> list[str]:
+    options = ["--processes", str(processes), "--report", str(report), "--parent", str(os.getpid())]
+    return [sys.executable, "-P", "-m", "volvox.distributed.launch", *options, "--", *command]
+
+
+def _first_failure(report: Path) -> dict[str, Any] | None:
+    """What the launcher of several processes says of the one that failed first."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(report.read_text())
+    return None
 
 
 async def describe(module: Module, home: Home) -> dict[str, Any]:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 from volvox import progress
 from volvox.identity import digest_of, files_digest
 from volvox.modules.discovery import Module
+from volvox.packaging.dockerfile import rendered
 from volvox.packaging.requirements import Pin, closure, requirements_text
 from volvox.packaging.wheels import build_from_source, build_wheel
 
@@ -118,18 +118,8 @@ def write_context(recipe: Recipe, folder: Path) -> Path:
 
 def dockerfile(recipe: Recipe) -> str:
     """The text of the Dockerfile."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701 - a Dockerfile is not HTML; its own quoting is `_label`
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["label"] = _label
-    environment.filters["tojson"] = json.dumps
-    return environment.get_template("Dockerfile.jinja").render(
+    return rendered(
+        Path(__file__).parent / "Dockerfile.jinja",
         title=repository_name(recipe.title),
         version=recipe.tag,
         repository=recipe.repository,
@@ -191,9 +181,3 @@ def _copy_weights(source: Path, target: Path) -> None:
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
-
-
-def _label(value: str) -> str:
-    """A label's value in double quotes, with nothing in it that a Dockerfile would expand or end the line at."""
-    plain = " ".join(value.split())
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,41 +175,37 @@ class Engine:
 
         The container is removed when the block ends, and also when this process is killed.
         """
-        api = self._api
-        self._sweep()
-        with self._errors(f"run image {image[:19]}"):
-            container = api.create_container(
-                image,
-                labels={_CHECK: "{}:{}".format(*this_process())},
-                ports=[port],
-                healthcheck={"interval": 500_000_000},  # half a second; the rest is the image's own
-                host_config=api.create_host_config(
-                    port_bindings={port: ("127.0.0.1", None)},
-                    read_only=True,
-                    tmpfs={"/tmp": "size=256m"},  # noqa: S108 - a path inside the container
-                    cap_drop=["ALL"],
-                    security_opt=["no-new-privileges"],
-                    mem_limit=memory,
-                    pids_limit=256,
-                    init=True,
-                ),
-            )["Id"]
-        reaper = subprocess.Popen(
-            [sys.executable, "-c", _REAPER, self.host, container],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            with self._errors(f"run image {image[:19]}"):
-                api.start(container)
-                bound = api.inspect_container(container)["NetworkSettings"]["Ports"][f"{port}/tcp"]
+        asked = {"ports": [port], "healthcheck": {"interval": 500_000_000}}  # half a second; the rest is the image's
+        with self._locked_down(image, asked, memory=memory, port_bindings={port: ("127.0.0.1", None)}) as container:
+            bound = self._api.inspect_container(container)["NetworkSettings"]["Ports"][f"{port}/tcp"]
             yield container, int(bound[0]["HostPort"])
-        finally:
-            with contextlib.suppress(Exception):  # if it fails, the reaper, whose input ends here, tries once more
-                api.remove_container(container, force=True, v=True)
-                reaper.kill()
-            if reaper.stdin:
-                reaper.stdin.close()
-            reaper.wait()
+
+    def ask(
+        self, image: str, command: list[str], cancelled: threading.Event, *, user: str = "", seconds: float = 120.0
+    ) -> tuple[int, str]:
+        """Run a command in an image as `running` does, but without network; its exit code and the end of its output.
+
+        Args:
+            image: The image.
+            command: Program and arguments.
+            cancelled: Once set, the container is removed.
+            user: Number of the user and of the group, e.g. `4711:4711`; empty: the image's own.
+            seconds: How long it may take.
+
+        Raises:
+            Cancelled: If it was.
+            VolvoxError: If it takes longer.
+        """
+        asked = {"command": command, "user": user or None}
+        with self._locked_down(image, asked, network_mode="none", memory="4g") as container:
+            deadline = time.monotonic() + seconds
+            while (state := self.state(container))["Running"]:
+                if time.monotonic() > deadline:
+                    raise VolvoxError(f"`{' '.join(command)}` in image {image[:19]} took more than {seconds:.0f} s")
+                if cancelled.wait(0.1):
+                    raise Cancelled
+            said = self.logs(container)
+        return state["ExitCode"], f"{said}\nended for lack of memory" if state.get("OOMKilled") else said
 
     def state(self, container: str) -> dict[str, Any]:
         """State of a container: `Running`, `ExitCode`, `Health`, ..."""
@@ -225,6 +222,50 @@ class Engine:
         return self._api.exec_inspect(run["Id"])["ExitCode"], said.decode(errors="replace")
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _locked_down(self, image: str, asked: dict[str, Any], *, memory: str, **host: Any) -> Iterator[str]:
+        """A running container that can change nothing but a small `/tmp`; removed when the block or this process ends.
+
+        Args:
+            image: The image.
+            asked: What else the container gets.
+            memory: How much of it, e.g. `2g`.
+            host: What else its host configuration gets.
+        """
+        api = self._api
+        self._sweep()
+        with self._errors(f"run image {image[:19]}"):
+            container = api.create_container(
+                image,
+                labels={_CHECK: "{}:{}".format(*this_process())},
+                host_config=api.create_host_config(
+                    read_only=True,
+                    tmpfs={"/tmp": "size=256m,mode=1777"},  # noqa: S108 - a path inside the container
+                    cap_drop=["ALL"],
+                    security_opt=["no-new-privileges"],
+                    mem_limit=memory,
+                    pids_limit=256,
+                    init=True,
+                    **host,
+                ),
+                **asked,
+            )["Id"]
+        reaper = subprocess.Popen(
+            [sys.executable, "-c", _REAPER, self.host, container],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            with self._errors(f"run image {image[:19]}"):
+                api.start(container)
+            yield container
+        finally:
+            with contextlib.suppress(Exception):  # if it fails, the reaper, whose input ends here, tries once more
+                api.remove_container(container, force=True, v=True)
+                reaper.kill()
+            if reaper.stdin:
+                reaper.stdin.close()
+            reaper.wait()
 
     def _status(self, path: str) -> int:
         """The HTTP status of a GET, without importing the SDK where the address allows."""

@@ -7,7 +7,9 @@ the signature names it and the schema does not, which is the client's. Besides t
 `describe`, `validate:FUNCTION` (the keywords it would get, or a refusal; nothing is run) and `score` (see
 `volvox.worker.scoring`). `nice` lowers the priority of the process. The answer is written to the file `result` (by a
 rename) as `{"result": ...}` or `{"error": {"kind": "refused" | "missing" | "failed", "message", "messages", "said",
-"trace"}}`; `said` is what the exception itself says, without its type.
+"trace"}}`; `said` is what the exception itself says, without its type. Where several processes were started for one
+call (`RANK` and `WORLD_SIZE` say so), each but the first writes beside `result`, and one that fails says so by its exit
+code too, so that the others are not kept waiting for it.
 """
 
 from __future__ import annotations
@@ -97,6 +99,7 @@ def describe(module: Any) -> dict[str, Any]:
     except (loading.Missing, NotImplementedError):
         metadata = {}
     return {
+        "distributed": bool(getattr(module, "distributed", False)),
         "functions": [name for name in loading.FUNCTIONS if getattr(module, name, None) is not None],
         "schema": getattr(module, "schema", None) is not None,
         "metadata": json.loads(json.dumps(metadata, default=str)),
@@ -148,18 +151,34 @@ def end_with_parent(parent: int) -> None:
         sys.exit(1)
 
 
-def main(path: str) -> None:
-    """Read the request at `path`, do it, write the answer."""
+def main(path: str) -> int:
+    """Read the request at `path`, do it, write the answer; the exit code."""
     request = json.loads(Path(path).read_text())
     os.nice(request.get("nice") or 0)
     if request.get("parent") == os.getppid():
         end_with_parent(request["parent"])
+    rank = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else None
     said = answer(request)
+    error = said.get("error") if rank is not None else None
+    if error:  # told before anything else, as the launcher takes the first of several tracebacks for the reason
+        sys.stderr.write(error.get("trace") or error["message"] + "\n")
+        sys.stderr.flush()
     target = Path(request["result"])
+    if rank:
+        target = target.with_name(result_name(rank))
     temporary = target.with_suffix(".part")
     temporary.write_text(json.dumps(said))
     temporary.replace(target)
+    if error:  # without the farewell of libraries, which may wait for processes that wait for this one
+        sys.stdout.flush()
+        os._exit(1)
+    return 0
+
+
+def result_name(rank: int) -> str:
+    """Name of the file that gets the answer of process `rank` of several."""
+    return f"rank-{rank}.json" if rank else "result.json"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1]))

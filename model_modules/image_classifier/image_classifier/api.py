@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DISTRIBUTION = "volvox-image-classifier"
 
 schema = arguments.answer()
+distributed = True  # train() may be called in several processes at once, told their places as torchrun tells them
 
 
 def get_metadata() -> dict[str, Any]:

@@ -9,6 +9,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class Strength:
@@ -40,7 +42,15 @@ STRENGTHS = {
 }
 
 
-def augmented(images: Tensor, strength: Strength, flip: bool, generator: Generator) -> Tensor:
+def augmented(
+    images: Tensor,
+    strength: Strength,
+    flip: bool,
+    generator: Generator,
+    *,
+    whole: int | None = None,
+    share: slice = ALL,
+) -> Tensor:
     """Each image changed on its own.
 
     Args:
@@ -48,14 +58,16 @@ def augmented(images: Tensor, strength: Strength, flip: bool, generator: Generat
         strength: How far to go.
         flip: Also mirror half of the images left to right and half top to bottom: not for digits or text.
         generator: Where the randomness comes from; the same state gives the same images.
+        whole: Images of the whole batch, where `images` is a share of it: each is changed as it would be there.
+        share: Which of them they are.
 
     Returns:
         Shape (N, C, S, S), float; values may leave 0 to 255 a little.
     """
-    count = len(images)
+    count = len(images) if whole is None else whole
 
     def random(low: float, high: float, *shape: int) -> Tensor:
-        return torch.empty(shape or (count,), device=images.device).uniform_(low, high, generator=generator)
+        return torch.empty((count, *shape), device=images.device).uniform_(low, high, generator=generator)[share]
 
     if strength != Strength() or flip:
         angle = random(-1, 1) * math.radians(strength.rotation)
@@ -65,7 +77,7 @@ def augmented(images: Tensor, strength: Strength, flip: bool, generator: Generat
         shear = random(-1, 1) * strength.shear
         cosine, sine = torch.cos(angle), torch.sin(angle)
         across, down = mirror[0] * stretch / zoom, mirror[1] / stretch / zoom
-        moved = random(-2, 2, 2, count) * strength.shift
+        moved = [random(-2, 2) * strength.shift for _ in range(2)]
         matrix = torch.stack(
             [
                 torch.stack([across * cosine, down * (shear - sine), moved[0]], -1),
@@ -76,9 +88,9 @@ def augmented(images: Tensor, strength: Strength, flip: bool, generator: Generat
         grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
         images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     if strength.light:
-        contrast = 1 + random(-1, 1, count, 1, 1, 1) * strength.light
+        contrast = 1 + random(-1, 1, 1, 1, 1) * strength.light
         middle = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = (images - middle) * contrast + middle + random(-1, 1, count, 1, 1, 1) * (128 * strength.light)
+        images = (images - middle) * contrast + middle + random(-1, 1, 1, 1, 1) * (128 * strength.light)
     if strength.erase:
         images = _erased(images, strength.erase, random)
     return images
@@ -90,14 +102,14 @@ def _erased(images: Tensor, chance: float, random: object) -> Tensor:
     Source:
         Zhong et al. 2017, "Random Erasing Data Augmentation".
     """
-    count, _, height, width = images.shape
-    inside = torch.ones(count, 1, 1, 1, dtype=torch.bool, device=images.device)
+    _, _, height, width = images.shape
+    inside = torch.ones(len(images), 1, 1, 1, dtype=torch.bool, device=images.device)
     for length, axis in ((height, 2), (width, 3)):
-        extent = random(0.1, 0.5, count, 1, 1, 1)  # type: ignore[operator]
-        start = random(0, 1, count, 1, 1, 1) * (1 - extent)  # type: ignore[operator]
+        extent = random(0.1, 0.5, 1, 1, 1)  # type: ignore[operator]
+        start = random(0, 1, 1, 1, 1) * (1 - extent)  # type: ignore[operator]
         shape = [1, 1, 1, 1]
         shape[axis] = length
         place = torch.linspace(0, 1, length, device=images.device).view(shape)
         inside = inside & (place >= start) & (place < start + extent)
-    chosen = random(0, 1, count, 1, 1, 1) < chance  # type: ignore[operator]
+    chosen = random(0, 1, 1, 1, 1) < chance  # type: ignore[operator]
     return torch.where(inside & chosen, images.mean(dim=(2, 3), keepdim=True), images)

@@ -7,21 +7,23 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from image_classifier.augmentation import STRENGTHS, augmented
+from image_classifier.network import Classifier
 from image_classifier.pixels import Batches, Pixels
 from image_classifier.recipe import Recipe, threads
 
-_EPOCH_SEEDS = 1_000_003  # a prime, so that (seed, epoch, rank) rarely meet
+_EPOCH_SEEDS = 1_000_003  # a prime, so that (seed, epoch) rarely meet
 
 
 class Learner(lightning.LightningModule):
     """Trains `network` by `recipe`.
 
-    Whatever is random is drawn anew for each epoch from (seed, epoch, rank), so that a training that was killed goes
-    on as it would have gone.
+    Whatever is random is drawn anew for each epoch from (seed, epoch), so that a training that was killed goes on as it
+    would have gone; and drawn for the whole batch, of which each process takes its share, so that the number of
+    processes changes nothing but the order in which numbers are added up.
 
     Args:
         network: Takes pixels, gives logits.
@@ -29,6 +31,7 @@ class Learner(lightning.LightningModule):
         parts: Training and validation part.
         weights: Of each class in the loss, shape (classes,).
         identity: Written into each checkpoint; one of another identity is not gone on from.
+        beside: How many processes train on this machine.
 
     Attributes:
         history: One dictionary of metrics for each finished epoch.
@@ -38,15 +41,18 @@ class Learner(lightning.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Classifier,
         recipe: Recipe,
         parts: tuple[Pixels, Pixels],
         weights: Tensor,
         identity: dict[str, Any],
+        *,
+        beside: int = 1,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] - a fifth faster
-        self.recipe, self.identity = recipe, identity
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] - a fifth faster
+        self.network = network
+        self.recipe, self.identity, self.beside = recipe, identity, beside
         self.batches = Batches(parts[0], recipe.batch_size, shuffled=True, seed=recipe.seed)
         self.held = Batches(parts[1], max(recipe.batch_size, 256), shuffled=False)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -60,7 +66,7 @@ class Learner(lightning.LightningModule):
         for batches in (self.batches, self.held):
             batches.rank, batches.world = self.global_rank, world
         if world > 1 and self.trainer.strategy.root_device.type == "cpu":
-            torch.set_num_threads(max(1, threads() // world))
+            torch.set_num_threads(max(1, threads() // self.beside))
 
     def train_dataloader(self) -> Batches:
         """The training part."""
@@ -74,28 +80,36 @@ class Learner(lightning.LightningModule):
         """Seed the epoch, and let the backbone learn or rest."""
         epoch = self.current_epoch
         self.batches.epoch = epoch
-        seed = (self.recipe.seed * _EPOCH_SEEDS + epoch) * 64 + self.global_rank
-        torch.manual_seed(seed % 2**63)
+        seed = (self.recipe.seed * _EPOCH_SEEDS + epoch) * 64
+        torch.manual_seed((seed + self.global_rank) % 2**63)  # of what timm's backbones draw for themselves
         self._generator = torch.Generator(self.device).manual_seed(seed % 2**63)
         frozen = epoch < self.recipe.freeze_epochs
-        backbone: nn.Module = self.network.backbone  # type: ignore[assignment]
+        backbone = self.network.backbone
         backbone.requires_grad_(not frozen)
         backbone.train(not frozen)  # normalisation keeps its statistics while the backbone rests
         self._totals["train"] = torch.zeros(2, device=self.device)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        """The loss of one batch."""
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The loss of one batch, of which the mean over all processes is the loss of the whole batch."""
         pixels, labels = batch
+        whole, share, world = self.batches.size, self.batches.share, self.batches.world
         strength = STRENGTHS[self.recipe.augmentation]
         with torch.autocast(self.device.type, enabled=False):
-            images = augmented(pixels.float(), strength, self.recipe.flip, self._generator)
+            images = augmented(pixels.float(), strength, self.recipe.flip, self._generator, whole=whole, share=share)
             images = images.contiguous(memory_format=torch.channels_last)
+        factors = self.network.dropped(whole, self._generator)
         loss = functional.cross_entropy(
-            self.network(images), labels, weight=self.class_weights, label_smoothing=self.recipe.label_smoothing
+            self.network(images, None if factors is None else factors[share]),
+            labels,
+            weight=self.class_weights,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="sum",
         )
-        self._totals["train"] += torch.stack([loss.detach() * len(labels), loss.new_tensor(len(labels))])
+        # Not the mean of the own share: shares may differ in size, and in the weights of the classes in them.
+        loss = loss / self.class_weights[self.batches.labels(index).to(labels.device)].sum()
+        self._totals["train"] += torch.stack([loss.detach() * whole, loss.new_tensor(whole / world)])
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return loss
+        return loss * world
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
@@ -104,6 +118,8 @@ class Learner(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         """Add one batch to the sums of loss, hits and images."""
         pixels, labels = batch
+        if not len(labels):
+            return
         logits = self.network(pixels).float()
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         hits = (logits.argmax(1) == labels).sum()

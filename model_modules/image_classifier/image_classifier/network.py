@@ -38,12 +38,24 @@ class Classifier(nn.Module):
         else:
             self.backbone = _from_timm(name, len(mean), architecture["size"], architecture["pretrained"])
             features = _features(self.backbone, name, len(mean), architecture["size"])
-        self.dropout = nn.Dropout(architecture.get("dropout", 0.0))
+        self.dropout = float(architecture.get("dropout", 0.0))  # a chance, of which `dropped` draws
         self.head = nn.Linear(features, classes)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits, shape (N, classes), from pixels of 0 to 255, shape (N, channels, size, size), of any type."""
-        return self.head(self.dropout(self.backbone((pixels.to(self.mean.dtype) - self.mean) / self.std)))
+    def forward(self, pixels: Tensor, factors: Tensor | None = None) -> Tensor:
+        """Logits, shape (N, classes), from pixels of 0 to 255, shape (N, channels, size, size), of any type.
+
+        `factors` of the features, shape (N, features), are what `dropped` draws; for training.
+        """
+        features = self.backbone((pixels.to(self.mean.dtype) - self.mean) / self.std)
+        return self.head(features if factors is None else features * factors)
+
+    def dropped(self, images: int, generator: torch.Generator) -> Tensor | None:
+        """What drops some features of `images` images and scales the others up, shape (images, features)."""
+        if not self.dropout:
+            return None
+        kept = 1 - self.dropout
+        drawn = torch.empty(images, self.head.in_features, device=self.head.weight.device)
+        return drawn.bernoulli_(kept, generator=generator).div_(kept)
 
 
 class SmallResNet(nn.Module):

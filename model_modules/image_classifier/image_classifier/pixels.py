@@ -26,17 +26,25 @@ class Pixels:
         preprocessing: How they become squares.
         workers: Threads that decode; Pillow lets go of the interpreter while it works.
         limit: Bytes that may be kept; a quarter of the free memory by default.
+        beside: How many processes keep them on this machine.
     """
 
     def __init__(
-        self, images: Path, split: Split, preprocessing: Preprocessing, workers: int, limit: int | None = None
+        self,
+        images: Path,
+        split: Split,
+        preprocessing: Preprocessing,
+        workers: int,
+        *,
+        limit: int | None = None,
+        beside: int = 1,
     ) -> None:
         self.paths = [images / file for file in split.files]
         self.labels = torch.tensor(split.labels, dtype=torch.long)
         self.preprocessing, self.workers = preprocessing, max(1, workers)
         needed = len(split) * preprocessing.channels * preprocessing.size**2
         self.kept: Tensor | None = None
-        if needed <= (free_memory() * _SHARE_OF_MEMORY if limit is None else limit):
+        if needed <= (free_memory() * _SHARE_OF_MEMORY / beside if limit is None else limit):
             self.kept = self._decoded(range(len(split)))
 
     def __len__(self) -> int:
@@ -56,6 +64,8 @@ class Pixels:
         return [round(value, 6) for value in mean.tolist()], [round(value, 6) for value in deviation.tolist()]
 
     def _decoded(self, indices: list[int] | range) -> Tensor:
+        if not len(indices):  # what is left of the last batch may be fewer images than there are processes
+            return torch.empty(0, self.preprocessing.channels, *2 * [self.preprocessing.size], dtype=torch.uint8)
         with ThreadPoolExecutor(self.workers) as pool:
             return torch.from_numpy(np.stack(list(pool.map(self._decode, indices))))
 
@@ -85,19 +95,40 @@ class Batches:
     ) -> None:
         self.pixels, self.shuffled, self.seed, self.rank, self.world = pixels, shuffled, seed, rank, world
         count = len(pixels)
-        self.batches = max(1, round(count / size)) if shuffled else -(-count // size)
-        self.size = count // self.batches if shuffled else size
+        self.size = self.size_of(count, size) if shuffled else size
+        self.batches = count // self.size if shuffled else -(-count // size)
         self.epoch = 0
+        self._drawn: tuple[int, list[list[int]]] | None = None
+
+    @staticmethod
+    def size_of(count: int, size: int) -> int:
+        """The size near `size` of training batches that leaves the fewest of `count` images out."""
+        return count // max(1, round(count / size))
 
     def __len__(self) -> int:
         return self.batches
 
+    @property
+    def share(self) -> slice:
+        """Which images of each batch are this process'."""
+        return slice(self.rank, None, self.world)
+
+    def labels(self, at: int) -> Tensor:
+        """Labels of the whole batch number `at` of this epoch, all processes' shares of it."""
+        return self.pixels.labels[self._parts()[at]]
+
+    def _parts(self) -> list[list[int]]:
+        """The images of each batch of this epoch, over all processes."""
+        if self._drawn is None or self._drawn[0] != self.epoch:
+            count = len(self.pixels)
+            order = list(range(count))
+            if self.shuffled:
+                order = np.random.default_rng((self.seed, self.epoch)).permutation(count).tolist()
+            self._drawn = self.epoch, [order[at * self.size : (at + 1) * self.size] for at in range(self.batches)]
+        return self._drawn[1]
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self.pixels)
-        order = list(range(count))
-        if self.shuffled:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(count).tolist()
-        parts = [order[at * self.size : (at + 1) * self.size][self.rank :: self.world] for at in range(self.batches)]
+        parts = [part[self.share] for part in self._parts()]
         if self.pixels.kept is not None:
             yield from (self.pixels.take(part) for part in parts)
             return

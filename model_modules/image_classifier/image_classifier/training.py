@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from webargs import ValidationError
 
-from image_classifier import checkpoints, data, export, published, recipe
+from image_classifier import checkpoints, data, export, normalisation, processes, published, recipe
 from image_classifier.learner import Learner
 from image_classifier.network import Classifier, architecture, check_backbone, resized
-from image_classifier.pixels import Pixels
+from image_classifier.pixels import Batches, Pixels
 from image_classifier.preprocessing import Preprocessing
+from image_classifier.processes import Place
 from image_classifier.recipe import Recipe
 from image_classifier.reporter import Reporter
 
@@ -43,6 +44,9 @@ class _Task:
         kept: Gets checkpoints.
         arguments: Of train(); those that say how to compute, not what.
         identity: What a checkpoint has to agree with to be gone on from.
+        place: Of this process among those that somebody started to train together.
+        on_gpu: Whether to use GPUs.
+        devices: How many processes to start here, where nobody has started several.
     """
 
     plan: Recipe
@@ -53,27 +57,43 @@ class _Task:
     kept: Path
     arguments: dict[str, Any]
     identity: dict[str, Any]
+    place: Place
+    on_gpu: bool
+    devices: int
+
+    @property
+    def world(self) -> int:
+        """How many processes share each batch."""
+        return max(self.place.world, self.devices)
 
 
 def train(
     folder: Path, output: Path, kept: Path | None, weights: Path | None, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """Train on `folder` and write a version into `output`; see `api.train`."""
+    place = processes.place()
     check_backbone(arguments["backbone"])
     started = published.card(weights) if weights else None
     dataset = data.read(folder, arguments["seed"])
     same_head = started is not None and started["classes"] == dataset.classes
     plan = recipe.chosen(arguments, dataset, started, same_head)
-    network, preprocessing, pixels, held = _prepared(plan, dataset, started, arguments)
+    on_gpu, devices = _devices(arguments, plan, len(dataset.train), place)
+    network, preprocessing, pixels, held = _prepared(plan, dataset, started, arguments, place)
     if weights:
         published.load_into(network, weights, keep_head=same_head)
-    output.mkdir(parents=True, exist_ok=True)
+    if place.first:
+        output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        kept = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="checkpoints-")))
+        if not (kept and place.first):
+            kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="checkpoints-")))
         start = published.digest(weights) if weights else "timm" if network.architecture.get("pretrained") else ""
         identity = {**plan.to_json(), "data": dataset.digest(), "weights": start}
-        task = _Task(plan, network, pixels, held, output, kept, arguments, identity)
+        task = _Task(plan, network, pixels, held, output, kept, arguments, identity, place, on_gpu, devices)
+        stack.enter_context(processes.joined(place, _gpu(place) if on_gpu else None))
+        processes.agree(place, identity)
         metrics, resumed = _learnt(task)
+    if not place.first:
+        return {"rank": place.rank}
     images, _ = held.take(list(range(min(_COMPARED, len(held)))))
     card = export.write(
         network,
@@ -97,13 +117,15 @@ def train(
 
 
 def _prepared(
-    plan: Recipe, dataset: data.Dataset, started: dict[str, Any] | None, arguments: dict[str, Any]
+    plan: Recipe, dataset: data.Dataset, started: dict[str, Any] | None, arguments: dict[str, Any], place: Place
 ) -> tuple[Classifier, Preprocessing, Pixels, Pixels]:
     """The network, untrained, and the images that it takes."""
     workers = arguments.get("workers") or recipe.threads()
     channels = int(started["preprocessing"]["channels"]) if started else 3
     draft = Preprocessing(plan.image_size, channels, (0.5,) * channels, (0.25,) * channels, plan.resize)
-    pixels, held = (Pixels(dataset.images, part, draft, workers) for part in (dataset.train, dataset.val))
+    pixels, held = (
+        Pixels(dataset.images, part, draft, workers, beside=place.local_world) for part in (dataset.train, dataset.val)
+    )
     if started:
         mean, std = (list(started["preprocessing"][name]) for name in ("mean", "std"))
         shape = resized(started["architecture"], plan.image_size)
@@ -116,17 +138,32 @@ def _prepared(
 
 
 def _learnt(task: _Task) -> tuple[dict[str, float], int]:
-    """Do what is left of a training; metrics of the weights that it ends with, and the epochs that were done before."""
-    plan, identity = task.plan, task.identity
-    found = checkpoints.newest(task.kept, identity)
+    """Do what is left of a training; metrics of the weights that it ends with, and the epochs that were done before.
+
+    Only the first of several processes has checkpoints: it hands the others what they go on from, and nobody else
+    knows in the end what was learnt.
+    """
+    plan, identity, first = task.plan, task.identity, task.place.first
+    found = checkpoints.newest(task.kept, identity) if first else None
     done = len(found[1]["history"]) if found else 0
     if found:
         _LOG.info("goes on after epoch %d of %d", done, plan.epochs)
-    if not found or not (done >= plan.epochs or stopped_early(found[1]["history"], plan.patience)):
-        _fit(task, found[0] if found else None)
-        found = checkpoints.newest(task.kept, identity)
-        if not found:
-            raise RuntimeError(f"training left no readable checkpoint in {task.kept}; is the disk full?")
+    start = found[0] if found else None
+    finished = found is not None and (done >= plan.epochs or stopped_early(found[1]["history"], plan.patience))
+    several = task.place.world > 1
+    finished, content = processes.from_first(
+        task.place, (finished, start.read_bytes() if several and start and not finished else None)
+    )
+    if content is not None and not first:
+        start = task.kept / "start.ckpt"
+        start.write_bytes(content)
+    if not finished:
+        _fit(task, start)
+        found = checkpoints.newest(task.kept, identity) if first else None
+    if not first:
+        return {}, 0
+    if not found:
+        raise RuntimeError(f"training left no readable checkpoint in {task.kept}; is the disk full?")
     epochs, final = len(found[1]["history"]), found[1]
     if plan.patience:  # who may stop early has the last epochs no better than the best one
         final = checkpoints.best(task.kept, identity) or final
@@ -139,25 +176,31 @@ def _learnt(task: _Task) -> tuple[dict[str, float], int]:
 def _fit(task: _Task, start: Path | None) -> None:
     """Train from `start`, or from the first epoch; what it ends with lies in the checkpoints."""
     plan, arguments = task.plan, task.arguments
-    on_gpu, devices = _devices(arguments, plan, len(task.train))
+    on_gpu, place = task.on_gpu, task.place
     worth = on_gpu and plan.epochs * len(task.train) >= _WORTH_COMPILING
+    network = task.network
+    if task.world > 1:
+        network = copy.deepcopy(network)  # the one that is exported stays as it is
+        normalisation.share_statistics(network)
     learner = Learner(
-        task.network,
+        network,
         plan,
         (task.train, task.val),
         class_weights(task.train.labels, task.network.head.out_features, plan.class_weights),
         task.identity,
+        beside=max(place.local_world, task.devices),
     )
     if arguments["compile"] == "true" or (arguments["compile"] == "auto" and worth):
-        task.network.compile()
+        network.compile()
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what it says of itself interests nobody here
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="(pytorch_lightning|lightning_fabric)")
         trainer = lightning.Trainer(
             accelerator="gpu" if on_gpu else "cpu",
-            devices=devices,
-            strategy=_strategy(devices, plan.freeze_epochs),
+            devices=[_gpu(place)] if on_gpu and place.world > 1 else task.devices,
+            strategy=_strategy(task),
+            plugins=[processes.environment()] if place.world > 1 else None,
             precision=_precision(arguments["precision"], on_gpu),
             max_epochs=plan.epochs,
             callbacks=[Reporter(task.output), checkpoints.Keeper(task.kept)],
@@ -184,11 +227,11 @@ def class_weights(labels: Tensor, classes: int, exponent: float) -> Tensor:
     return (sizes.mean() / sizes) ** exponent
 
 
-def _devices(arguments: dict[str, Any], plan: Recipe, count: int) -> tuple[bool, int]:
-    """Whether to use GPUs, and how many devices.
+def _devices(arguments: dict[str, Any], plan: Recipe, count: int, place: Place) -> tuple[bool, int]:
+    """Whether to use GPUs, and how many processes to start here: one, where somebody else has started several.
 
     Raises:
-        ValidationError: If there are not so many.
+        ValidationError: If there are not so many devices, or the batches cannot be shared.
     """
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if arguments["accelerator"] == "gpu" and not there:
@@ -197,20 +240,51 @@ def _devices(arguments: dict[str, Any], plan: Recipe, count: int) -> tuple[bool,
     asked = arguments["devices"]
     automatic = there if on_gpu and count >= _MANY else 1
     devices = automatic if asked == "auto" else int(asked)
-    if on_gpu and devices > there:
+    if place.world > 1:
+        if asked not in ("auto", str(place.world)):
+            message = f"{place.world} processes were started already, not {asked}; leave this at auto."
+            raise ValidationError({"devices": [message]})
+        devices = 1
+    elif on_gpu and devices > there:
         raise ValidationError({"devices": [f"There are {there} GPUs here; ask for that many or fewer."]})
-    if devices > plan.batch_size:
-        raise ValidationError({"devices": [f"{devices} devices cannot share a batch of {plan.batch_size}."]})
+    _check_shares(arguments, plan, count, max(place.world, devices))
     return on_gpu, devices
 
 
-def _strategy(devices: int, freeze_epochs: int) -> Any:
-    if devices == 1:
+def _check_shares(arguments: dict[str, Any], plan: Recipe, count: int, world: int) -> None:
+    """Nothing, if `world` processes can share the batches.
+
+    Raises:
+        ValidationError: If not.
+    """
+    size = arguments.get("batch_size")
+    if size and size % world:
+        fewer, more = size // world * world, (size // world + 1) * world
+        these = f"{fewer} or {more}" if fewer else str(more)
+        message = f"A batch of {size} cannot be shared evenly by {world} processes; ask for {these}."
+        raise ValidationError({"batch_size": [message]})
+    real = Batches.size_of(count, plan.batch_size)
+    if real < world:
+        message = f"{count} images to learn from make batches of {real}, which {world} processes cannot share; "
+        raise ValidationError({"devices": [f"{message}train in {real} or fewer, or on more images."]})
+
+
+def _gpu(place: Place) -> int:
+    """Which GPU is this process': the one with its number, or the only one that it was given."""
+    return place.local_rank % torch.cuda.device_count()
+
+
+def _strategy(task: _Task) -> Any:
+    if task.world == 1:
         return "auto"
     from pytorch_lightning.strategies import DDPStrategy
 
     # Spawned, not started anew from the command line, which would run whatever called train() once a process.
-    return DDPStrategy(start_method="spawn", find_unused_parameters=freeze_epochs > 0, timeout=timedelta(minutes=10))
+    return DDPStrategy(
+        start_method="popen" if task.place.world > 1 else "spawn",
+        find_unused_parameters=task.plan.freeze_epochs > 0,
+        timeout=processes.TIMEOUT,
+    )
 
 
 def _precision(asked: str, on_gpu: bool) -> Any:

@@ -16,6 +16,7 @@ from image_classifier.preprocessing import Preprocessing  # noqa: E402
 from image_classifier.training import class_weights, stopped_early  # noqa: E402
 from webargs import ValidationError  # noqa: E402
 
+PREPARED = Preprocessing(16, 3, (0.5,) * 3, (0.2,) * 3)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -49,6 +50,24 @@ def test_augmentation_keeps_the_shape_and_depends_on_the_generator_alone(device,
     assert torch.equal(one, other) == (strength == "none")
 
 
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_a_share_of_a_batch_is_changed_as_it_would_be_in_the_whole(strength):
+    images = torch.rand(9, 3, 12, 12) * 255
+    whole = augmented(images, STRENGTHS[strength], True, generator(1))
+    for rank in (0, 1):
+        share = slice(rank, None, 2)
+        part = augmented(images[share], STRENGTHS[strength], True, generator(1), whole=9, share=share)
+        assert torch.allclose(part, whole[share], atol=1e-3)
+
+
+def test_features_are_dropped_at_the_chance_that_the_network_has_and_scaled_up():
+    network = Classifier(architecture(SMALL, 16), 3, [0.5] * 3, [0.2] * 3)
+    factors = network.dropped(500, generator())
+    assert factors.shape == (500, network.head.in_features)
+    assert (factors == 0).float().mean() == pytest.approx(0.1, abs=0.01)
+    assert factors.mean() == pytest.approx(1, abs=0.01)
+
+
 def test_without_flip_nothing_is_mirrored():
     images = torch.zeros(64, 1, 16, 16)
     images[..., :4] = 255  # bright at the left
@@ -63,7 +82,7 @@ def test_without_flip_nothing_is_mirrored():
 @pytest.fixture(scope="module")
 def pixels(dataset):
     found = data.read(dataset)
-    return Pixels(found.images, found.train, Preprocessing(16, 3, (0.5,) * 3, (0.2,) * 3), 2)
+    return Pixels(found.images, found.train, PREPARED, 2)
 
 
 def test_statistics_are_those_of_the_images(pixels):
@@ -80,6 +99,22 @@ def test_processes_share_each_batch_without_overlap(pixels):
     for whole, one, other in zip(alone, *shares, strict=True):
         assert torch.equal(whole[0::2], one)
         assert torch.equal(whole[1::2], other)
+
+
+def test_the_labels_of_the_whole_batch_are_known_to_every_process(pixels):
+    alone = Batches(pixels, 10, shuffled=True, seed=1)
+    share = Batches(pixels, 10, shuffled=True, seed=1, rank=1, world=2)
+    for at, (_, labels) in enumerate(alone):
+        assert torch.equal(share.labels(at), labels)
+
+
+def test_a_process_that_gets_nothing_of_the_last_batch_gets_an_empty_one(dataset):
+    found = data.read(dataset)
+    for limit in (0, None):
+        few = Pixels(found.images, data.Split(found.val.files[:3], found.val.labels[:3]), PREPARED, 2, limit=limit)
+        shares = [list(Batches(few, 2, shuffled=False, rank=rank, world=2)) for rank in (0, 1)]
+        assert [[len(labels) for _, labels in share] for share in shares] == [[1, 1], [1, 0]]
+        assert shares[1][1][0].shape == (0, 3, 16, 16)
 
 
 def test_each_epoch_has_an_order_of_its_own_and_validation_sees_every_image(pixels):

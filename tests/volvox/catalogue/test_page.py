@@ -16,7 +16,7 @@ from volvox.catalogue.metadata import faults
 from volvox.catalogue.page import write_page
 from volvox.modules import discovery
 from volvox.records import Image, Rejected
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 TODAY = datetime.date(2026, 3, 1)
 ATTACK = '<img src=x onerror="alert(1)">'
@@ -24,7 +24,7 @@ ATTACK = '<img src=x onerror="alert(1)">'
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture

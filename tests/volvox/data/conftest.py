@@ -14,7 +14,7 @@ from volvox.data.folder import listed
 from volvox.data.options import Options
 from volvox.data.prepare import prepare
 from volvox.records import Dataset
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 
 def write_image(path: Path, number: int) -> Path:
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture

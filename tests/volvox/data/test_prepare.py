@@ -155,14 +155,14 @@ from pathlib import Path
 from volvox.data.folder import listed
 from volvox.data.options import Options
 from volvox.data.prepare import prepare
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 root = Path(sys.argv[1])
 try:
     (root / "cat/00.png").read_bytes()
 except PermissionError:
     print("plain read fails")
 with tempfile.TemporaryDirectory() as place:
-    made = prepare(listed(root), Options(), Store(Path(place)), name="x", source="x")
+    made = prepare(listed(root), Options(), FolderStore(Path(place)), name="x", source="x")
 print([(left_out.file, left_out.reason) for left_out in made.rejected])
 """
     (folder / "cat" / "00.png").chmod(0)
@@ -176,12 +176,12 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_object(folder, small_disk) ->
     from volvox.data.folder import listed
     from volvox.data.options import Options
     from volvox.data.prepare import prepare
-    from volvox.store import Store
+    from volvox.store import FolderStore
 
     for number in range(3):
         Image.effect_noise((1500, 1500), 90 + number).save(folder / "cat" / f"large{number}.png")
     with pytest.raises(VolvoxError, match="is full; free some space"):
-        prepare(listed(folder), Options(), Store(small_disk / "store"), name="x", source="x")
+        prepare(listed(folder), Options(), FolderStore(small_disk / "store"), name="x", source="x")
     assert not [path for path in (small_disk / "store").rglob("*") if path.is_file()]
 
 

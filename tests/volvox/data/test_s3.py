@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from volvox.data.s3 import parsed
+from volvox.data.s3 import parsed, versioned
 from volvox.data.sources import find_source
 from volvox.errors import InvalidInput, NotFound, Unavailable
 
@@ -29,6 +29,22 @@ from volvox.errors import InvalidInput, NotFound, Unavailable
 )
 def test_an_address_is_bucket_and_key(address, parts) -> None:
     assert parsed(address) == parts
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("s3://bucket/a.zip?versionId=3/L4kq", ("s3://bucket/a.zip?versionId=3/L4kq", "")),
+        ("s3://bucket/a.zip?versionId=3L4kqtJlcpXroDTDmJ.", ("s3://bucket/a.zip", "3L4kqtJlcpXroDTDmJ.")),
+        ("s3://bucket/a.zip?versionId=a%2Fb%3D", ("s3://bucket/a.zip", "a/b=")),
+        ("s3://bucket/a?.zip?versionId=v", ("s3://bucket/a?.zip", "v")),
+        ("s3://bucket/a.zip?versionId=", ("s3://bucket/a.zip", "")),
+        ("s3://bucket/a.zip?x=1", ("s3://bucket/a.zip?x=1", "")),
+        ("s3://bucket/folder/", ("s3://bucket/folder/", "")),
+    ],
+)
+def test_a_version_follows_the_key(address, parts) -> None:
+    assert versioned(address) == parts
 
 
 def test_an_endpoint_that_does_not_answer_is_unavailable(home, monkeypatch) -> None:
@@ -87,6 +103,36 @@ def test_an_archive_in_a_bucket_is_fetched_checked_and_known_by_its_etag(bucket,
         names(find_source(address, home, "1" * 64))
     put(bucket, "deep/pets 1.tar.gz", data + b"\0")
     assert find_source(address, home).fingerprint(threading.Event()) != before
+
+
+@pytest.mark.aws
+def test_one_version_of_an_archive_stays_what_it_was(bucket, folder, tmp_path, home) -> None:
+    import httpx
+
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    switched_on = (
+        '<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status>'
+        "</VersioningConfiguration>"
+    )
+    httpx.put(f"{endpoint}/{bucket}?versioning", content=switched_on).raise_for_status()
+    import obstore
+
+    from volvox.data.s3 import connect
+
+    data = Path(shutil.make_archive(str(tmp_path / "pets"), "gztar", folder)).read_bytes()
+    first = obstore.put(connect(bucket), "pets.tar.gz", data)["version"]
+    shutil.rmtree(folder / "cat")
+    fewer = Path(shutil.make_archive(str(tmp_path / "fewer"), "gztar", folder)).read_bytes()
+    second = obstore.put(connect(bucket), "pets.tar.gz", fewer)["version"]
+    assert first
+    assert second
+    whole, left = (find_source(f"s3://{bucket}/pets.tar.gz?versionId={one}", home) for one in (first, second))
+    assert whole.name == "pets"
+    assert len(names(whole)) == 20
+    assert len(names(left)) == len(names(find_source(f"s3://{bucket}/pets.tar.gz", home))) < 20
+    assert whole.fingerprint(threading.Event()) != left.fingerprint(threading.Event())
+    with pytest.raises((NotFound, Unavailable), match="missing"):
+        find_source(f"s3://{bucket}/pets.tar.gz?versionId=missing", home).fingerprint(threading.Event())
 
 
 @pytest.mark.aws

@@ -129,3 +129,73 @@ def test_a_description_is_remembered_until_the_code_changes(install_module, home
     assert find("toy").code != module.code
     assert "train" in asyncio.run(describe(find("toy"), home))
     assert os.environ["VOLVOX_HOME"] == str(home.root)
+
+
+SEVERAL = """
+import json, os, signal, time
+from pathlib import Path
+from webargs import ValidationError, fields
+
+def get_train_args():
+    return {"how": fields.Str(load_default="well")}
+
+def train(output, how):
+    rank = int(os.environ["RANK"])
+    Path(output, f"pid-{rank}").write_text(str(os.getpid()))
+    while len(list(Path(output).glob("pid-*"))) < int(os.environ["WORLD_SIZE"]): time.sleep(0.01)
+    if rank == 1:
+        if how == "raise": raise RuntimeError("the fuse blew")
+        if how == "refuse": raise ValidationError({"how": ["Not like this."]})
+        if how == "killed": os.kill(os.getpid(), signal.SIGKILL)
+        if how == "exit": os._exit(7)
+    if how != "well": time.sleep(60)
+    return {"rank": rank, "of": os.environ["WORLD_SIZE"]}
+"""
+
+
+@pytest.fixture
+def several(install_module) -> str:
+    install_module("several", SEVERAL)
+    return "several"
+
+
+def ended(folder: Path) -> bool:
+    return not any(process_started(int(path.read_text())) for path in folder.glob("pid-*"))
+
+
+def test_of_several_processes_the_first_one_answers(several, tmp_path) -> None:
+    log = tmp_path / "log"
+    assert call(several, "train", places={"output": tmp_path}, processes=2, log=log) == {"rank": 0, "of": "2"}
+    assert len(list(tmp_path.glob("pid-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("raise", ModuleFailed, "RuntimeError: the fuse blew"),
+        ("refuse", InvalidInput, "how: Not like this"),
+        ("killed", Unavailable, "lack of memory"),
+        ("exit", ModuleFailed, "exit code 7"),
+    ],
+)
+def test_the_one_of_several_that_fails_ends_all_and_is_told(several, tmp_path, how, error, message) -> None:
+    began = time.monotonic()
+    with pytest.raises(error, match=message):
+        call(several, "train", {"how": how}, places={"output": tmp_path}, processes=2)
+    assert ended(tmp_path)
+    assert time.monotonic() - began < 10
+
+
+def test_a_cancel_ends_several_processes(several, tmp_path) -> None:
+    async def cancel() -> None:
+        calling = asyncio.create_task(
+            call_module(several, "train", {"how": "hang"}, places={"output": tmp_path}, processes=2)
+        )
+        while len(list(tmp_path.glob("pid-*"))) < 2:
+            await asyncio.sleep(0.02)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+
+    asyncio.run(cancel())
+    assert ended(tmp_path)

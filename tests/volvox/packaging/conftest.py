@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.volvox.packaging import standin
-from volvox.store import Store
+from volvox.store import FolderStore, Store
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def engine_environment() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,35 @@ def test_a_gpu_image_has_the_gpu_build_of_onnx_runtime() -> None:
     pins = [Pin("numpy", "2.0"), Pin("onnxruntime", "1.20")]
     assert requirements_text(pins) == "numpy==2.0\nonnxruntime==1.20\n"
     assert requirements_text(pins, gpu=True) == "numpy==2.0\nonnxruntime-gpu[cuda,cudnn]==1.20\n"
+
+
+def test_an_extra_is_followed_where_it_is_asked_for_and_nowhere_else(site: Path) -> None:
+    _install(site, "zzroot", "1", "zzone[fast]", "zztwo; extra == 'train'", "absent; extra == 'other'")
+    _install(site, "zzone", "1", "zzthree; extra == 'fast'", "absent; extra == 'slow'")
+    for name in ("zztwo", "zzthree"):
+        _install(site, name, "1")
+    assert [pin.name for pin in closure(["zzroot"])] == ["zzone", "zzthree"]
+    assert [pin.name for pin in closure(["zzroot[train]"])] == ["zzone", "zzthree", "zztwo"]
+
+
+def test_an_extra_that_is_asked_for_late_is_followed_too(site: Path) -> None:
+    _install(site, "zzroot", "1", "zzone", "zztwo")
+    _install(site, "zzone", "1", "zzthree; extra == 'fast'")
+    _install(site, "zztwo", "1", "zzone[fast]")
+    _install(site, "zzthree", "1")
+    assert [pin.name for pin in closure(["zzroot"])] == ["zzone", "zzthree", "zztwo"]
+
+
+def test_a_job_has_prefect_as_a_client_and_the_skinny_mlflow_at_the_versions_installed_here() -> None:
+    pins = {pin.name: pin.version for pin in closure(["volvox[job]"], "the training image")}
+    assert pins["prefect-client"] == version("prefect")
+    assert pins["mlflow-skinny"] == version("mlflow")
+    assert not set(pins) & {
+        "prefect", "mlflow", "sqlalchemy", "alembic", "docker", "flask", "pyarrow", "boto3",
+        "prefect-docker", "prefect-kubernetes", "prefect-aws",
+    }  # fmt: skip
+
+
+def test_the_image_that_misses_a_requirement_is_named() -> None:
+    with pytest.raises(InvalidInput, match="the training image needs zzabsent, which is not installed"):
+        closure(["zzabsent"], "the training image")

@@ -1,0 +1,205 @@
+"""Where each stage of a cycle runs: as somebody stated, or as the stage's needs and the pools' offers say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from volvox import progress
+from volvox.errors import InvalidInput, NotFound
+from volvox.pools.definition import HERE, PoolDefinition
+from volvox.pools.files import read_pools
+from volvox.pools.needs import Needs
+from volvox.pools.placement import Placement, place
+from volvox.pools.requests import job_variables
+from volvox.settings import Home
+from volvox.store import Store
+
+STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
+# What a bare pool name means: the stages that compute. The others need services or files of this machine.
+COMPUTING = ("training", "evaluation")
+AUTO = "auto"
+_MODULE = "image_classifier"
+_SHOW_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where one run of a stage goes.
+
+    Attributes:
+        placement: The pool with the reasons for it.
+        job_variables: What the pool's job template is told of this run.
+    """
+
+    placement: Placement
+    job_variables: dict[str, Any]
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs in this process."""
+        return self.placement.pool == HERE
+
+
+def parse_places(stated: Iterable[str]) -> dict[str, str]:
+    """`["kubernetes", "data=docker"]` -> stage -> pool; a pool alone is for the stages that compute.
+
+    Raises:
+        InvalidInput: If a stage of that name does not exist.
+    """
+    places: dict[str, str] = {}
+    for word in stated:
+        stage, equals, pool = word.partition("=")
+        if not equals:
+            places.update({name: places.get(name, stage) for name in COMPUTING})
+        else:
+            places[stage] = pool
+    return checked_places(places)
+
+
+def checked_places(places: Mapping[str, str]) -> dict[str, str]:
+    """`places`, if every stage in it exists and every pool has a name.
+
+    Raises:
+        InvalidInput: If not.
+    """
+    for stage, pool in places.items():
+        if stage not in STAGES:
+            near = get_close_matches(stage, STAGES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidInput(f"there is no stage {stage!r} to place{hint}; there are {', '.join(STAGES)}")
+        if not pool:
+            raise InvalidInput(f"stage {stage!r} is placed on no pool; `volvox pools` shows those there are")
+    return dict(places)
+
+
+class Places:
+    """The places of one cycle's stages."""
+
+    def __init__(
+        self, stated: Mapping[str, str] | None = None, home: Home | None = None, store: Store | None = None
+    ) -> None:
+        """Take what was stated: stage -> pool, `here` or `auto`; training that is not stated is `auto`.
+
+        Args:
+            stated: What somebody chose.
+            home: Whose pool files count.
+            store: Where the records of training images are, for pools that name no image.
+
+        Raises:
+            InvalidInput: If a stage does not exist, or a pool's file is wrong.
+            NotFound: If a stated pool does not exist.
+        """
+        self._home, self._store = home or Home.current(), store
+        self._stated = {"training": AUTO, **checked_places(stated or {})}
+        wanted = {pool for pool in self._stated.values() if pool not in (HERE, AUTO)}
+        self._pools = {name: pool for name, pool in read_pools(self._home).items() if pool.enabled or name in wanted}
+        for pool in wanted - set(self._pools):
+            near = get_close_matches(pool, self._pools, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(sorted([*self._pools, HERE, AUTO]))
+            raise NotFound(f"there is no pool {pool!r}{hint}; there are {known} (`volvox pools`)")
+
+    async def of(self, stage: str, parameters: Mapping[str, Any]) -> Placed:
+        """Where `stage` with these parameters goes; told as progress where there was something to choose.
+
+        Raises:
+            NoPoolFits: If the stated pool, or every pool, lacks something.
+            PoolDown: If no worker would take it.
+        """
+        stated = self._stated.get(stage, HERE)
+        if stated == HERE or (stated == AUTO and not self._elsewhere()):
+            return Placed(Placement(HERE, (), stated=stated == HERE), {})
+        needs = await asyncio.to_thread(_needs, stage, parameters)
+        placement = place(needs, await self._candidates(), await self._states(), "" if stated == AUTO else stated)
+        progress.note(f"placed on {placement.reasons[0]}")
+        await _shown(stage, placement)
+        if placement.pool == HERE:
+            return Placed(placement, {})
+        pool = self._pools[placement.pool]
+        variables = job_variables(pool, needs)
+        if pool.starts_containers and not pool.image:
+            variables["image"] = await asyncio.to_thread(self._image, _module(parameters), needs.gpus > 0)
+        return Placed(placement, variables)
+
+    def _image(self, module: str, gpu: bool) -> str:
+        """The newest training image of `module`.
+
+        Raises:
+            NotFound: If none was built.
+        """
+        from volvox.modules import discovery
+        from volvox.packaging.training_context import training_code
+        from volvox.packaging.training_images import newest
+
+        more = (f" --module {module}" if module != _MODULE else "") + (" --gpu" if gpu else "")
+        image = newest(self._store, module, gpu=gpu) if self._store else None
+        if image is None:
+            raise NotFound(
+                f"no training image of {module} was built for this store, and the pool's file names none; "
+                f"`volvox images --training{more}` builds it"
+            )
+        if image.code != training_code(discovery.find(module)):
+            progress.note(f"the training image holds other code than this machine; `volvox images --training{more}`")
+        return image.reference
+
+    def _elsewhere(self) -> bool:
+        """Whether any pool is more than processes of this machine, which is what `here` is without a detour."""
+        return any(pool.starts_containers for pool in self._pools.values())
+
+    async def _candidates(self) -> dict[str, PoolDefinition]:
+        from volvox.pools import machine
+
+        own = await asyncio.to_thread(machine.this_machine)
+        return {HERE: machine.here(own), **{name: machine.filled(pool, own) for name, pool in self._pools.items()}}
+
+    async def _states(self) -> dict[str, Any]:
+        from prefect.client.orchestration import get_client
+
+        from flows.pool_states import pool_states
+
+        async with get_client() as client:
+            return await pool_states(client, self._pools)
+
+
+def _module(parameters: Mapping[str, Any]) -> str:
+    """The module that a stage with these parameters is about."""
+    if module := parameters.get("module"):
+        return str(module)
+    about = parameters.get("model") or parameters.get("version")
+    return str(getattr(about, "module", _MODULE))
+
+
+def _needs(stage: str, parameters: Mapping[str, Any]) -> Needs:
+    from volvox.modules import discovery
+    from volvox.pools.needs import needs_of
+
+    if stage in COMPUTING:
+        return needs_of(discovery.find(_module(parameters)), "training" if stage == "training" else "inference")
+    return Needs()
+
+
+async def _shown(stage: str, placement: Placement) -> None:
+    """Show the reasons with the Prefect run; a server that does not answer stops nothing."""
+    from prefect.artifacts import acreate_markdown_artifact
+    from prefect.context import FlowRunContext
+
+    if FlowRunContext.get() is None:
+        return
+    key = re.sub(r"[^a-z0-9]+", "-", f"placement-{stage}")
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_SHOW_SECONDS):
+            await acreate_markdown_artifact(as_markdown(stage, placement), key=key, description=placement.reasons[0])
+
+
+def as_markdown(stage: str, placement: Placement) -> str:
+    """The choice and its reasons for the Prefect UI."""
+    how = "as stated" if placement.stated else "by what it needs and what the pools offer"
+    lines = [f"Stage **{stage}** goes to **{placement.pool}**, {how}.", ""]
+    lines += [f"- {reason}" for reason in placement.reasons]
+    return "\n".join(lines)

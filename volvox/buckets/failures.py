@@ -1,0 +1,86 @@
+"""What goes wrong with a bucket, in sentences that say what to do and hold no secret."""
+
+from __future__ import annotations
+
+import re
+
+from volvox.errors import InvalidInput, Unavailable, VolvoxError
+
+KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+ELSEWHERE = "or in the Prefect block that VOLVOX_STORE names"
+
+
+class Unsupported(VolvoxError):
+    """The server does not offer what was asked for."""
+
+
+def no_bucket(address: str, server: str) -> VolvoxError:
+    """The error for a bucket that is not there."""
+    name = address.removeprefix("s3://").partition("/")[0]
+    return InvalidInput(f"the bucket {name!r} does not exist at {server}; create it, or correct the address {address}")
+
+
+def explained(failed: str, address: str, server: str, region: str) -> VolvoxError:
+    """The error for what the library said of a failed request; nothing of the server's answer but its code is quoted.
+
+    Args:
+        failed: The library's message, with the answer in it.
+        address: The place that was asked, `s3://bucket/prefix`.
+        server: Where it was asked, for people.
+        region: The region it was sought in.
+    """
+    code = code_in(failed) or ""
+    bucket = address.removeprefix("s3://").partition("/")[0]
+    here = f"the store at {address}"
+    if code == "NoSuchBucket":
+        return no_bucket(address, server)
+    if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired"):
+        return InvalidInput(
+            f"the credentials for {here} have expired ({code}); set new ones in {KEYS} and AWS_SESSION_TOKEN, "
+            f"{ELSEWHERE}"
+        )
+    if code == "InvalidAccessKeyId":
+        return InvalidInput(f"{server} does not know the access key for {here}; correct {KEYS}, {ELSEWHERE}")
+    if code == "SignatureDoesNotMatch":
+        return InvalidInput(f"the secret key for {here} is not the access key's; correct {KEYS}, {ELSEWHERE}")
+    if code == "RequestTimeTooSkewed":
+        return InvalidInput(f"the clock of this machine differs too much from that of {server}; set it right")
+    if code in ("PermanentRedirect", "AuthorizationHeaderMalformed") or "redirect without LOCATION" in failed:
+        return InvalidInput(f"the bucket {bucket!r} is not in region {region}; set its own in AWS_REGION, {ELSEWHERE}")
+    if "169.254.169.254" in failed or "169.254.170.2" in failed:  # where machines of Amazon find their role
+        return InvalidInput(f"there are no credentials for {here}; set {KEYS}, {ELSEWHERE}")
+    if code in ("NotImplemented", "MethodNotAllowed"):
+        return Unsupported(f"{server} does not offer what {here} asked for ({code})")
+    if code in ("AccessDenied", "AllAccessDisabled") or re.search(r"\b(401|403)\b", failed.partition("\n")[0]):
+        return InvalidInput(
+            f"the credentials for {here} are refused ({code or 'forbidden'}); they must be allowed to list the "
+            "bucket and to get, put and delete its objects"
+        )
+    return Unavailable(
+        f"{here} does not answer at {server} ({reason(failed)}); see that it runs and can be reached "
+        "from here, then run the same command again"
+    )
+
+
+def code_in(failed: str) -> str | None:
+    """The code of the server's own answer, if it had a body."""
+    found = re.search(r"<Code>\s*(\w+)\s*</Code>", failed)
+    return found[1] if found else None
+
+
+def reason(failed: str) -> str:
+    """The few words of a failed request's message that may be shown: its code, or what broke on the way."""
+    if code := code_in(failed):
+        return code
+    for words, told in (
+        ("ConnectionRefused", "connection refused"),
+        ("dns error", "no such host"),
+        ("TimedOut", "no answer in time"),
+        ("timed out", "no answer in time"),
+        ("NetworkUnreachable", "network unreachable"),
+        ("ertificate", "its certificate is not trusted"),
+    ):
+        if words in failed:
+            return told
+    first = failed.strip().partition("\n")[0].rpartition(" - ")[2]
+    return re.sub(r"<[^>]*>.*", "", first).strip()[:120] or "unknown error"
