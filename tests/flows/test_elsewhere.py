@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +20,12 @@ DATASET = Dataset(
 )  # fmt: skip
 
 
-def submission(pool: str = "docker", **parameters: Any) -> Submission:
-    return Submission(training, pool, {"dataset": DATASET, **parameters}, Store.open("/nowhere"), {})
+@pytest.fixture
+def submission(tmp_path: Path) -> Callable[..., Submission]:
+    def make(pool: str = "docker", **parameters: Any) -> Submission:
+        return Submission(training, pool, {"dataset": DATASET, **parameters}, Store.open(str(tmp_path)), {})
+
+    return make
 
 
 def test_a_record_comes_back_as_it_went() -> None:
@@ -65,7 +71,7 @@ def test_a_refusal_keeps_its_numbers() -> None:
     assert caught.value.verdict == verdict
 
 
-def test_the_same_stage_and_parameters_are_one_run_on_whatever_pool() -> None:
+def test_the_same_stage_and_parameters_are_one_run_on_whatever_pool(submission: Callable[..., Submission]) -> None:
     assert submission().tag == submission("kubernetes").tag
     assert submission().tag == submission(store=None).tag
     assert submission().tag != submission(arguments={"epochs": 1}).tag

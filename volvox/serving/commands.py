@@ -126,12 +126,13 @@ def serve(**options: Any) -> None:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
-def web(host: str, port: int) -> None:
+@click.option("--descriptor", default=-1, hidden=True, help="File descriptor of a socket that listens already.")
+def web(host: str, port: int, descriptor: int) -> None:
     """Serve models, pages and catalogue of VOLVOX_HOME, in the foreground."""
     from volvox.serving.running import serve_home
     from volvox.settings import Home
 
-    serve_home(Home.current().ensure().root, host, port)
+    serve_home(Home.current().ensure().root, host, port, descriptor)
 
 
 def _asked(options: dict[str, Any]) -> list[Any]:

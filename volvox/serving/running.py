@@ -69,14 +69,20 @@ class ServeSettings:
     keep: Path | None = None
 
 
-def serve_home(home: Path, host: str, port: int) -> None:
+def serve_home(home: Path, host: str, port: int, descriptor: int = -1) -> None:
     """Serve the models, pages and catalogue of `home` until a signal ends it.
+
+    Args:
+        home: The folder that VOLVOX_HOME names.
+        host: The address to listen at.
+        port: The port; 0: any free one.
+        descriptor: File descriptor of a socket that listens already, whose address counts then.
 
     Raises:
         Unavailable: If the port is taken, or another server serves `home`.
         InvalidInput: If the address is not one of this machine.
     """
-    with _bind(host, port) as listening:
+    with socket.socket(fileno=descriptor) if descriptor >= 0 else _bind(host, port) as listening:
         from volvox.serving.app import create_app
 
         app = create_app(home.absolute())

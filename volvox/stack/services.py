@@ -162,7 +162,7 @@ def _mlflow_database(home: Home) -> str:
 
 
 def _web_argv(context: Context) -> list[str]:
-    return python("-m", "volvox", "web", "--port", str(context.port))
+    return python("-m", "volvox", "web", "--port", str(context.port), "--descriptor", str(context.descriptor))
 
 
 prefect = ServiceSpec(
@@ -193,6 +193,7 @@ web = ServiceSpec(
     title="Models and catalogue",
     argv=_web_argv,
     preferred_port=8080,
+    takes_socket=True,
     health_path="/health/live",
     start_seconds=60.0,
     replaced_by="VOLVOX_WEB_URL",

@@ -314,11 +314,12 @@ def _bound(home: Home, spec: ServiceSpec, tell: Callable[[str], None]) -> socket
     first = last if last and not asked else preferred
     tried = [first] if first == 0 else [first, *range(preferred, min(preferred + _PORTS_TRIED, 65536)), 0]
     for port in tried:
-        candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # asyncio turns Nagle's algorithm off (40 ms an answer) only for sockets that name their protocol.
+        candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((_HOST, port))
-            candidate.listen(128)
+            candidate.listen(2048)
         except OSError:
             candidate.close()
             continue

@@ -11,7 +11,7 @@ from deployments.checks.ecs import ended
 from tests.deployments.checks.conftest import define, made, up
 from volvox.settings import Home
 
-# What AWS really answered, but for the ids.
+# Error bodies in the form of AWS's query and JSON protocols, with the codes that it documents.
 QUERY = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
   <Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>
   <RequestId>8f0d3f5a-7c0d-4f4e-9a55-6a2f4b1f4a11</RequestId>
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, home: Home, no_services) -> Iterator[Any]:
-    """An endpoint that answers what AWS once answered."""
+    """An endpoint that answers with AWS's error bodies."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answers = {}
     thread = threading.Thread(target=server.serve_forever, daemon=True)
