@@ -1,0 +1,191 @@
+"""What a function is, whatever file it was read from: Volvox's own, one of SCAR or one of OSCAR."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from volvox.identity import digest_of
+
+RuntimeName = Literal[
+    "auto", "local", "docker", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar"
+]  # fmt: skip
+Origin = Literal["volvox", "scar", "oscar"]
+
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Input(_Part):
+    """A place whose files the function answers.
+
+    Attributes:
+        url: The place and, below it, the folder: `file:///data/in`, `s3://bucket/in`, `webdavs://host/in`, ...
+        prefix: A file's path below the folder must begin with one of these; empty: any.
+        suffix: And end with one of these; empty: any.
+        provider: The credentials that its file names, as `minio.default`; empty: what the place's block or the
+            environment says.
+        per_user: Whether the first folder below it is a user's, whose files these are.
+    """
+
+    url: str
+    prefix: tuple[str, ...] = ()
+    suffix: tuple[str, ...] = ()
+    provider: str = ""
+    per_user: bool = False
+
+
+class Output(_Part):
+    """A place that outputs are written to; every output that fits goes to each place.
+
+    Attributes:
+        url: The place and, below it, the folder.
+        prefix: An output's path must begin with one of these; empty: any.
+        suffix: And end with one of these; empty: any.
+        provider: As for `Input`.
+    """
+
+    url: str
+    prefix: tuple[str, ...] = ()
+    suffix: tuple[str, ...] = ()
+    provider: str = ""
+
+
+class Resources(_Part):
+    """What one instance may use; what is None, the model's metadata says, else the runtime.
+
+    Attributes:
+        memory_mb: Main memory in MB of 2**20 bytes.
+        cpu: Cores; half a core is 0.5.
+        gpus: How many GPUs.
+        storage_mb: Scratch disk in MB of 2**20 bytes.
+    """
+
+    memory_mb: Annotated[int, Field(gt=0)] | None = None
+    cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gpus: Annotated[int, Field(ge=0)] = 0
+    storage_mb: Annotated[int, Field(gt=0)] | None = None
+
+
+class Scaling(_Part):
+    """How many instances there are.
+
+    Attributes:
+        min_scale: So many are warm always.
+        max_scale: Never more than so many.
+        idle_seconds: One that had nothing to do for so long is ended, down to `min_scale`.
+        warm: Cron expressions with a duration, `"0 8 * * 1-5 for 10h"`: one is warm in these times.
+        concurrency: Jobs that one instance is at, at a time.
+        batch: Files that are given to an instance together at most, where the model answers several at once.
+    """
+
+    min_scale: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_scale: Annotated[int, Field(ge=1, le=1000)] = 1
+    idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+    warm: tuple[str, ...] = ()
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
+    batch: Annotated[int, Field(ge=1, le=1024)] = 16
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scaling:
+        if self.min_scale > self.max_scale:
+            raise ValueError(f"min_scale is {self.min_scale} and max_scale {self.max_scale}; the first is never larger")
+        return self
+
+
+class Retries(_Part):
+    """What happens to a job that failed by no fault of its own.
+
+    Attributes:
+        attempts: So often it is begun at most.
+        first_pause_seconds: Before the second attempt; each later pause is twice the one before, with jitter.
+        longest_pause_seconds: But never longer than this.
+    """
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    first_pause_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    longest_pause_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+
+
+class Function(_Part):
+    """A function: what answers, where its files come from and go to, what it may use and how often it may be there.
+
+    Attributes:
+        name: Its name in commands, URLs and labels.
+        description: A sentence for people.
+        origin: Whose form of file it was read from.
+        model: A published model: `NAME` (its champion, whenever that changes), `NAME/VERSION`, `NAME@ALIAS`.
+        image: Instead of a model: a container image.
+        script: The script that runs in it, its text.
+        command: Instead of a script: what the image is started with; neither: its own command.
+        runtime: Where it runs.
+        inputs: Places whose files it answers; none: it is only called.
+        outputs: Places that answers go to; none: the answer is kept with the job.
+        arguments: Arguments of the model's `predict`, beside the file.
+        accept: Media type of the answer; empty: the model's first.
+        environment: Variables of the script or image; a value is plain or `{{ prefect.blocks.secret.NAME }}`.
+        resources: What one instance may use.
+        scaling: How many instances there are.
+        retries: What happens to a job that failed by no fault of its own.
+        timeout_seconds: How long one job may run.
+        deadline_seconds: A job that was not begun so long after it came fails; 0: it waits for ever.
+        priority: Of its jobs unless they state their own; higher goes first.
+        per_user: How many jobs of one user are under way at a time; 0: as many as fit.
+        keep_days: How long the record of an ended job, its log and what was kept with it stay.
+        fetches: Whether the job runner fetches the file; a script that does so itself says no.
+        trigger: `inbox`: events are recorded here and jobs sent out; `direct`: the runtime's own events call it.
+        settings: What only one runtime understands, under its own names (`batch.compute_resources`, `synchronous`,
+            `annotations`, ...), as the file says it.
+        providers: Name of credentials (`minio.default`) -> the block or settings that stand for them; never a secret.
+    """
+
+    name: str
+    description: str = ""
+    origin: Origin = "volvox"
+    model: str = ""
+    image: str = ""
+    script: str = ""
+    command: tuple[str, ...] = ()
+    runtime: RuntimeName = "auto"
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    arguments: dict[str, Any] = {}
+    accept: str = ""
+    environment: dict[str, str] = {}
+    resources: Resources = Resources()
+    scaling: Scaling = Scaling()
+    retries: Retries = Retries()
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    deadline_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    per_user: Annotated[int, Field(ge=0)] = 0
+    keep_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    fetches: bool = True
+    trigger: Literal["inbox", "direct"] = "inbox"
+    settings: dict[str, Any] = {}
+    providers: dict[str, str] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("use 1 to 64 letters, digits, '-', '.' and '_', the first and the last a letter or digit")
+        return name
+
+    @model_validator(mode="after")
+    def _answers(self) -> Function:
+        if bool(self.model) == bool(self.image):
+            raise ValueError("give a model, or an image" + (", not both" if self.model else ""))
+        if self.model and (self.script or self.command):
+            raise ValueError("a model needs no script; give an image for one")
+        return self
+
+    @property
+    def version(self) -> str:
+        """Digest of all it says; what a second `apply` of it is recognised by. A model's own version is beside it."""
+        return digest_of(["function", self.model_dump(mode="json")])
