@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -144,3 +145,37 @@ class Job:
     error: dict[str, Any] = field(default_factory=dict)
     cancel: bool = False
     steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An arrival that was not looked at yet, or could not be."""
+
+    number: int
+    arrival: Arrival
+    received: float
+    tries: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of a job that was taken.
+
+    Attributes:
+        id: The job.
+        state: SUCCEEDED, FAILED, or PENDING where it shall be tried again.
+        reason: One sentence; empty for one that succeeded.
+        again_in: Seconds before it is tried again.
+        outputs: What it wrote.
+        error: What a program reads of a failure.
+        function_version: The version that was at it.
+    """
+
+    id: str
+    state: State
+    reason: str = ""
+    again_in: float = 0.0
+    outputs: Sequence[Mapping[str, Any]] = ()
+    error: Mapping[str, Any] = field(default_factory=dict)
+    function_version: str = ""
