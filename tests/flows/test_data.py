@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from prefect import flow
+from prefect.exceptions import ParameterTypeError
 from prefect.testing.utilities import prefect_test_harness
 
 from blocks.store import ObjectStore
@@ -65,7 +66,6 @@ def test_every_option_reaches_the_split(home, folder) -> None:
         ({"label_column": "species"}, "there is no labels"),
         ({"time_column": "when"}, "no column 'when'"),
         ({"group_column": "who"}, "no column 'who'"),
-        ({"time_gap_seconds": -1}, "the time gap is -1 seconds"),
         ({"fractions": (0.5, 0.5, 0.5)}, "must add up to 1"),
         ({"sha256": "1" * 64}, "sums are those of archives"),
     ],
@@ -73,6 +73,11 @@ def test_every_option_reaches_the_split(home, folder) -> None:
 def test_options_that_cannot_be_used_are_one_sentence(home, folder, options, message) -> None:
     with pytest.raises(InvalidInput, match=message):
         asyncio.run(data(str(folder), **options))
+
+
+def test_a_value_that_the_form_in_prefect_refuses_is_refused_here_too(home, folder) -> None:
+    with pytest.raises(ParameterTypeError, match="time_gap_seconds: Input should be greater than or equal to 0"):
+        asyncio.run(data(str(folder), time_gap_seconds=-1))
 
 
 def test_every_parameter_is_explained() -> None:

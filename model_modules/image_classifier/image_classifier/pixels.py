@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from image_classifier.data import Split, refused
 from image_classifier.preprocessing import Preprocessing, UnreadableImage
 
 _SHARE_OF_MEMORY = 0.25
+_SHARE_OF_GPU = 0.1  # activations need the rest
 
 
 class Pixels:
@@ -50,9 +52,23 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def on(self, device: torch.device) -> Pixels:
+        """The same images, kept on `device` where a tenth of its free memory holds them; else these."""
+        if device.type != "cuda" or self.kept is None or device == self.kept.device:
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.kept.numel() > free * _SHARE_OF_GPU:
+            return self
+        there = copy.copy(self)
+        there.kept, there.labels = self.kept.to(device), self.labels.to(device)
+        return there
+
+    def take(self, indices: list[int] | Tensor) -> tuple[Tensor, Tensor]:
         """Pixels, shape (n, channels, size, size), uint8, and labels, shape (n,), int64."""
-        pixels = self._decoded(indices) if self.kept is None else self.kept[indices]
+        if self.kept is None:
+            pixels = self._decoded(indices.tolist() if isinstance(indices, Tensor) else indices)
+        else:
+            pixels = self.kept[indices]
         return pixels, self.labels[indices]
 
     def statistics(self, sample: int = 2000) -> tuple[list[float], list[float]]:
@@ -98,7 +114,7 @@ class Batches:
         self.size = self.size_of(count, size) if shuffled else size
         self.batches = count // self.size if shuffled else -(-count // size)
         self.epoch = 0
-        self._drawn: tuple[int, list[list[int]]] | None = None
+        self._drawn: tuple[int, tuple[Tensor, ...]] | None = None
 
     @staticmethod
     def size_of(count: int, size: int) -> int:
@@ -113,18 +129,21 @@ class Batches:
         """Which images of each batch are this process'."""
         return slice(self.rank, None, self.world)
 
+    def on(self, device: torch.device) -> None:
+        """Take the images from the memory of `device` from now on, if there is room: none is copied there any more."""
+        self.pixels, self._drawn = self.pixels.on(device), None
+
     def labels(self, at: int) -> Tensor:
         """Labels of the whole batch number `at` of this epoch, all processes' shares of it."""
         return self.pixels.labels[self._parts()[at]]
 
-    def _parts(self) -> list[list[int]]:
+    def _parts(self) -> tuple[Tensor, ...]:
         """The images of each batch of this epoch, over all processes."""
         if self._drawn is None or self._drawn[0] != self.epoch:
             count = len(self.pixels)
-            order = list(range(count))
-            if self.shuffled:
-                order = np.random.default_rng((self.seed, self.epoch)).permutation(count).tolist()
-            self._drawn = self.epoch, [order[at * self.size : (at + 1) * self.size] for at in range(self.batches)]
+            drawn = np.random.default_rng((self.seed, self.epoch)).permutation(count) if self.shuffled else range(count)
+            order = torch.as_tensor(drawn, dtype=torch.long).to(self.pixels.labels.device)
+            self._drawn = self.epoch, order.split(self.size)[: self.batches]
         return self._drawn[1]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as lightning
+import torch
 
 from image_classifier.progress import Progress
 
@@ -45,6 +46,8 @@ class Reporter(lightning.Callback):
         """Count, and say so from time to time."""
         learner: Learner = pl_module  # type: ignore[assignment]
         self.images += learner.batches.size
+        if trainer.is_last_batch and learner.device.type == "cuda":
+            torch.cuda.synchronize(learner.device)  # batches are only queued until then
         now = time.monotonic()
         self.spent = now - self.started
         if now - self.told >= _EVERY_SECONDS:

@@ -108,6 +108,23 @@ def test_the_labels_of_the_whole_batch_are_known_to_every_process(pixels):
         assert torch.equal(share.labels(at), labels)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_are_the_same_whichever_device_keeps_the_images(pixels, device):
+    here, there = (Batches(pixels, 10, shuffled=True, seed=1, rank=1, world=2) for _ in range(2))
+    there.on(torch.device(device))
+    assert pixels.kept.device.type == "cpu"
+    for at, (one, other) in enumerate(zip(here, there, strict=True)):
+        assert {tensor.device.type for tensor in (*other, there.labels(at))} == {device}
+        assert torch.equal(one[0], other[0].cpu())
+        assert torch.equal(one[1], other[1].cpu())
+        assert torch.equal(here.labels(at), there.labels(at).cpu())
+
+
+def test_images_for_which_a_gpu_has_no_room_stay_where_they_are(pixels, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (9 * pixels.kept.numel(), 2**40))
+    assert pixels.on(torch.device("cuda")) is pixels
+
+
 def test_a_process_that_gets_nothing_of_the_last_batch_gets_an_empty_one(dataset):
     found = data.read(dataset)
     for limit in (0, None):
