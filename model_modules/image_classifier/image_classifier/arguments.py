@@ -183,7 +183,10 @@ def train_arguments() -> dict[str, Any]:
         "compile": String(
             load_default="auto",
             validate=validate.OneOf(["auto", "true", "false"]),
-            metadata={"description": "torch.compile; auto: on a GPU from a million images to learn from in all"},
+            metadata={
+                "description": "torch.compile; auto: on a GPU, timm's from a million images to learn from in all; a step of "
+                "resnet-small is recorded there instead and replayed"
+            },
         ),
         "workers": Integer(
             load_default=None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from image_classifier import graphs
 from image_classifier.augmentation import STRENGTHS, augmented
 from image_classifier.network import Classifier
 from image_classifier.pixels import Batches, Pixels
@@ -32,6 +33,7 @@ class Learner(lightning.LightningModule):
         weights: Of each class in the loss, shape (classes,).
         identity: Written into each checkpoint; one of another identity is not gone on from.
         beside: How many processes train on this machine.
+        recorded: Whether one step is recorded and replayed; on a GPU, for one process, where all weights always learn.
 
     Attributes:
         history: One dictionary of metrics for each finished epoch.
@@ -48,11 +50,12 @@ class Learner(lightning.LightningModule):
         identity: dict[str, Any],
         *,
         beside: int = 1,
+        recorded: bool = False,
     ) -> None:
         super().__init__()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] - a fifth faster
         self.network = network
-        self.recipe, self.identity, self.beside = recipe, identity, beside
+        self.recipe, self.identity, self.beside, self.recorded = recipe, identity, beside, recorded
         self.batches = Batches(parts[0], recipe.batch_size, shuffled=True, seed=recipe.seed)
         self.held = Batches(parts[1], max(recipe.batch_size, 256), shuffled=False)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -69,9 +72,19 @@ class Learner(lightning.LightningModule):
             torch.set_num_threads(max(1, threads() // self.beside))
 
     def on_fit_start(self) -> None:
-        """Take the images to where the network is, if there is room for them."""
+        """Take the images to where the network is, if there is room for them; record a step."""
         for batches in (self.batches, self.held):
             batches.on(self.device)
+        size, prepared = self.batches.size, self.batches.pixels.preprocessing
+        if self.recorded:
+            images = torch.rand(size, prepared.channels, prepared.size, prepared.size, device=self.device) * 255
+            factors = torch.ones(size, self.network.head.in_features, device=self.device)
+            with self.trainer.precision_plugin.forward_context():
+                graphs.record(self.network, images.contiguous(memory_format=torch.channels_last), factors)
+
+    def on_fit_end(self) -> None:
+        """Leave the network as it was."""
+        graphs.forget(self.network)
 
     def train_dataloader(self) -> Batches:
         """The training part."""

@@ -18,7 +18,7 @@ from webargs import ValidationError
 
 from image_classifier import checkpoints, data, export, normalisation, processes, published, recipe
 from image_classifier.learner import Learner
-from image_classifier.network import Classifier, architecture, check_backbone, resized
+from image_classifier.network import SMALL, Classifier, architecture, check_backbone, resized
 from image_classifier.pixels import Batches, Pixels
 from image_classifier.preprocessing import Preprocessing
 from image_classifier.processes import Place
@@ -177,8 +177,8 @@ def _fit(task: _Task, start: Path | None) -> None:
     """Train from `start`, or from the first epoch; what it ends with lies in the checkpoints."""
     plan, arguments = task.plan, task.arguments
     on_gpu, place = task.on_gpu, task.place
-    worth = on_gpu and plan.epochs * len(task.train) >= _WORTH_COMPILING
     network = task.network
+    compiled, recorded = _faster(task)
     if task.world > 1:
         network = copy.deepcopy(network)  # the one that is exported stays as it is
         normalisation.share_statistics(network)
@@ -189,8 +189,9 @@ def _fit(task: _Task, start: Path | None) -> None:
         class_weights(task.train.labels, task.network.head.out_features, plan.class_weights),
         task.identity,
         beside=max(place.local_world, task.devices),
+        recorded=recorded,
     )
-    if arguments["compile"] == "true" or (arguments["compile"] == "auto" and worth):
+    if compiled:
         network.compile()
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what it says of itself interests nobody here
@@ -213,6 +214,20 @@ def _fit(task: _Task, start: Path | None) -> None:
             benchmark=on_gpu,
         )
         trainer.fit(learner, ckpt_path=start, weights_only=True)
+
+
+def _faster(task: _Task) -> tuple[bool, bool]:
+    """Whether the network is compiled, and whether its steps are recorded instead.
+
+    A recording wants batches of one size and weights that all learn from the beginning; the small network is known to
+    stand it, and gains nothing from a compiler.
+    """
+    plan, asked = task.plan, task.arguments["compile"]
+    if asked != "auto" or not task.on_gpu:
+        return asked == "true", False
+    if plan.backbone == SMALL:
+        return False, task.world == 1 and not plan.freeze_epochs and task.network.dropout > 0
+    return plan.epochs * len(task.train) >= _WORTH_COMPILING, False
 
 
 def stopped_early(history: list[dict[str, float]], patience: int) -> bool:

@@ -227,6 +227,19 @@ def test_an_unknown_timm_backbone_is_refused_whether_timm_is_there_or_not(datase
     assert "timm" in refused.value.messages["backbone"][0]
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_on_a_gpu_recorded_steps_learn_what_plain_ones_learn(dataset, tmp_path, precision):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU here")
+    options = {"data": dataset, "accelerator": "gpu", "epochs": 12, "batch_size": 12, "precision": precision}
+    plain, recorded = (api.train(output=tmp_path / way, compile=way, **options) for way in ("false", "auto"))
+    assert recorded["metrics"]["val_accuracy"] >= 0.9
+    assert recorded["metrics"] == pytest.approx(plain["metrics"], abs=0.05)
+    assert recorded["onnx_difference"] <= 1e-4
+    first = [whole_epochs(tmp_path / way)[0]["metrics"] for way in ("false", "auto")]
+    assert first[1] == pytest.approx(first[0], abs=5e-3)
+
+
 def test_on_a_gpu_training_learns_in_bfloat16_and_exports_the_same_network(dataset, tmp_path):
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU here")

@@ -105,7 +105,7 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     shutil.copyfile(HERE / "standin_stages.py", code / "standin_stages.py")
     home = Home(root / "home")
     name = "local" if kind == "process" else f"{kind}-{uuid.uuid4().hex[:6]}"
-    with pytest.MonkeyPatch.context() as patch:
+    with contextlib.ExitStack() as settings, pytest.MonkeyPatch.context() as patch:
         for variable in _UNSET:
             patch.delenv(variable, raising=False)
         for variable, value in engine_environment(ENGINES[kind]).items():
@@ -127,6 +127,10 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             stack.wait_ready(home, "prefect")
             for variable, value in stack.environment(home).items():
                 patch.setenv(variable, value)
+            from prefect.settings import PREFECT_API_URL, temporary_settings
+
+            # Prefect reads the environment once in a process; other tests of this one may have made it do so.
+            settings.enter_context(temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}))
             if kind != "process":
                 containers.prepare(kind, name, home, root / "code", patch)
             stack.ensure(home, ["worker"])
