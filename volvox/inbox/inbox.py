@@ -111,10 +111,7 @@ class Inbox(Looking):
     def next_wake(self) -> float | None:
         """When `wake` has something to do next, seconds since the epoch; None: nothing waits so."""
         with self._database.reading() as here:
-            found = here.read("SELECT min(not_before) AS it FROM jobs WHERE state = 'PENDING'")[0]["it"]
-            later = here.read("SELECT min(not_before) AS it FROM arrivals")[0]["it"]
-        times = [one for one in (found, later) if one is not None]
-        return min(times) if times else None
+            return here.read("SELECT min(not_before) AS it FROM jobs WHERE state = 'PENDING'")[0]["it"]
 
     def take(self, function: str, count: int, holder: str, *, per_user: int = 0) -> list[Job]:
         """Take up to `count` jobs of a function: by priority, then in turn by user, then as they came.

@@ -89,6 +89,14 @@ class Looking:
         with self._database.reading() as here:
             return [row["id"] for row in here.read(query, (holder,))]
 
+    def runnable(self, function: str, most: int) -> int:
+        """How many jobs of a function may be taken, counted up to `most`."""
+        query = (
+            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' LIMIT ?) AS some"
+        )
+        with self._database.reading() as here:
+            return here.read(query, (function, most))[0]["it"]
+
     def counts(self) -> dict[str, dict[State, int]]:
         """Function -> state -> how many jobs are in it."""
         found: dict[str, dict[State, int]] = {}

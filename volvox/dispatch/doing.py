@@ -1,0 +1,244 @@
+"""One instance's share of jobs, from fetching what they are about to publishing what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from volvox.disks import full_behind
+from volvox.dispatch.matching import Split
+from volvox.dispatch.pausing import pause
+from volvox.dispatch.publishing import Open, publish, published_before, relative_key
+from volvox.dispatch.work import Work, work_of
+from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.functions.definition import Function
+from volvox.inbox import Ending, Inbox, Job
+from volvox.runtimes.interface import AGAIN, Call, Outcome, Runtime
+from volvox.settings import Home
+
+_GRACE_SECONDS = 30.0  # after a call's own limit, for a runtime that does not keep to it
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A function as it is deployed.
+
+    Attributes:
+        function: What it is.
+        version: Digest of what answers: of the definition and of the model version that it names now.
+    """
+
+    function: Function
+    version: str
+
+
+@dataclass
+class Doing:
+    """What is needed to do jobs.
+
+    Attributes:
+        home: Where the work lies meanwhile.
+        inbox: Whose jobs they are.
+        holder: As whom they were taken.
+        open_place: Opens a place by URL and the name of its credentials.
+        split: URL of a folder in a place -> the place's URL, and the folder.
+        threads: For what waits for disks and networks.
+        in_turn: Runs a function of the inbox, one at a time.
+    """
+
+    home: Home
+    inbox: Inbox
+    holder: str
+    open_place: Open
+    split: Split
+    threads: Executor
+    in_turn: Callable[[Callable[[], Any]], Awaitable[Any]]
+    cancelled: set[str] = field(default_factory=set)
+
+    async def do(self, applied: Applied, runtime: Runtime, jobs: Sequence[Job]) -> list[Outcome]:
+        """Do jobs that were taken, together; each is ended in the inbox, whatever happens.
+
+        Returns:
+            The outcomes of those that an instance was asked about.
+        """
+        open_jobs = {job.id: job for job in jobs}
+        try:
+            return await self._do(applied, runtime, open_jobs)
+        except asyncio.CancelledError:
+            asked = [job for job in open_jobs.values() if job.id in self.cancelled]
+            others = [job.id for job in open_jobs.values() if job.id not in self.cancelled]
+            await self._end({}, [self._cancelled(job, work_of(self.home, job.id)) for job in asked])
+            await asyncio.shield(
+                self.in_turn(lambda: self.inbox.give_back(others, self.holder, "its dispatcher ended"))
+            )
+            raise
+        except Exception as error:  # a fault of ours must not leave a job to nobody
+            reason = f"{type(error).__name__}: {error}"
+            again = isinstance(error, Unavailable)
+            await self._end(
+                open_jobs, [self._failed(applied, job, "transient" if again else "failed", reason) for job in jobs]
+            )
+            return []
+
+    async def _do(self, applied: Applied, runtime: Runtime, open_jobs: dict[str, Job]) -> list[Outcome]:
+        function = applied.function
+        calls: list[Call] = []
+        ready: list[Ending] = []
+        prepared = await asyncio.gather(
+            *(self._off(self._prepared, applied, job, runtime.fetches) for job in open_jobs.values())
+        )
+        for one in prepared:
+            (calls if isinstance(one, Call) else ready).append(one)  # pyright: ignore[reportArgumentType]
+        if ready:
+            await self._end(open_jobs, ready)
+        if not calls:
+            return []
+        ids = [call.job for call in calls]
+        await self.in_turn(lambda: self.inbox.running(ids, self.holder, applied.version))
+        try:
+            async with asyncio.timeout(function.timeout_seconds + _GRACE_SECONDS):
+                outcomes = await runtime.invoke(function.name, calls)
+        except TimeoutError:
+            limit = f"{function.timeout_seconds:g} s"
+            outcomes = [Outcome(call.job, "timeout", f"it took more than {limit}") for call in calls]
+        except (Unavailable, NotFound) as error:
+            outcomes = [Outcome(call.job, "transient", str(error)) for call in calls]
+        published = await asyncio.gather(
+            *(self._off(self._ended, applied, open_jobs[one.job], one) for one in outcomes)
+        )
+        await self._end(open_jobs, published)
+        return outcomes
+
+    # -- one job, in a thread ------------------------------------------------------------------------------------
+
+    def _prepared(self, applied: Applied, job: Job, fetched_there: bool) -> Call | Ending:
+        """What to ask the runtime about a job, or what became of it already."""
+        function = applied.function
+        work = work_of(self.home, job.id)
+        try:
+            if job.cancel:
+                return self._cancelled(job, work)
+            if work.answer() is not None:
+                return self._published(applied, job, work)
+            begun_before = any(step.state == "STARTING" for step in job.steps[:-1])
+            if begun_before and (there := published_before(function, job, self.open_place, self.split)):
+                work.end()
+                return Ending(job.id, "SUCCEEDED", "an earlier attempt had answered it", outputs=there)
+            call = self._call(applied, job, work)
+            if fetched_there or not function.fetches or not job.key:
+                work.begin()
+                return replace(call, input=None)
+            work.begin()
+            work.log.parent.mkdir(parents=True, exist_ok=True)
+            target = work.input(job.key)
+            place = self.open_place(job.place, self._provider(function, job))
+            place.fetch(job.key, target, job.version)
+            return replace(call, input=target)
+        except NotFound as error:
+            work.end()
+            return Ending(job.id, "FAILED", str(error), error={"kind": "missing"})
+        except VolvoxError as error:
+            return self._failed(applied, job, "transient" if isinstance(error, Unavailable) else "failed", str(error))
+        except OSError as error:
+            return self._failed(applied, job, *_disk(error))
+
+    def _call(self, applied: Applied, job: Job, work: Work) -> Call:
+        return Call(
+            job=job.id, output=work.output, log=work.log, key=job.key, relative=relative_key(job), place=job.place,
+            version=job.version, event=job.event, user=job.user,
+            event_time=datetime.fromtimestamp(job.created, UTC).isoformat(timespec="milliseconds"),
+            arguments=applied.function.arguments, timeout_seconds=applied.function.timeout_seconds,
+        )  # fmt: skip
+
+    def _provider(self, function: Function, job: Job) -> str:
+        for one in function.inputs:
+            if self.split(one.url)[0] == job.place:
+                return one.provider
+        return ""
+
+    def _ended(self, applied: Applied, job: Job, outcome: Outcome) -> Ending:
+        work = work_of(self.home, job.id)
+        if job.id in self.cancelled:
+            return self._cancelled(job, work)
+        if outcome.kind:
+            return self._failed(applied, job, outcome.kind, outcome.reason, exit_code=outcome.exit_code)
+        if outcome.outputs:
+            work.end()
+            return Ending(job.id, "SUCCEEDED", outputs=outcome.outputs)
+        try:
+            work.answered({"job": job.id})
+            return self._published(applied, job, work)
+        except VolvoxError as error:
+            return self._failed(applied, job, "transient" if isinstance(error, Unavailable) else "failed", str(error))
+        except OSError as error:
+            return self._failed(applied, job, *_disk(error))
+
+    def _published(self, applied: Applied, job: Job, work: Work) -> Ending:
+        try:
+            written = publish(applied.function, job, work, self.open_place, self.split)
+        except Unavailable as error:  # what it answered stays, and is published by the next attempt
+            return self._failed(applied, job, "transient", str(error), keep=True)
+        except (InvalidInput, NotFound) as error:
+            return self._failed(applied, job, "unpublished", str(error), keep=True)
+        work.end()
+        return Ending(job.id, "SUCCEEDED", outputs=written)
+
+    def _cancelled(self, job: Job, work: Work) -> Ending:
+        work.end()
+        self.cancelled.discard(job.id)
+        return Ending(job.id, "FAILED", "cancelled", error={"kind": "cancelled"})
+
+    def _failed(
+        self, applied: Applied, job: Job, kind: str, reason: str, *, keep: bool = False, exit_code: int | None = None
+    ) -> Ending:
+        """What becomes of a job that failed: another attempt, if that may help and there is one left."""
+        retries = applied.function.retries
+        error = {"kind": kind} if exit_code is None else {"kind": kind, "exit_code": exit_code}
+        if not keep:
+            with contextlib.suppress(OSError):
+                work_of(self.home, job.id).end()
+        if kind in AGAIN and job.attempts < retries.attempts:
+            seconds = pause(job.attempts, retries)
+            said = f"{reason}; attempt {job.attempts + 1} of {retries.attempts} follows in {seconds:.1f} s"
+            return Ending(job.id, "PENDING", said, again_in=seconds, error=error)
+        tries = f" (after {job.attempts} attempts)" if kind in AGAIN and job.attempts > 1 else ""
+        return Ending(job.id, "FAILED", f"{reason}{tries}", error=error)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    async def _end(self, open_jobs: dict[str, Job], endings: Sequence[Ending]) -> None:
+        await asyncio.shield(self.in_turn(lambda: self.inbox.end(endings, self.holder)))
+        for one in endings:
+            open_jobs.pop(one.id, None)
+
+    async def _off(self, do: Callable[..., T], *values: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, do, *values)
+
+
+def _disk(error: OSError) -> tuple[str, str]:
+    if full_behind(error):
+        return "transient", f"the disk here is full ({error.filename or error})"
+    return "failed", f"{error.filename or 'a file'}: {error.strerror or error}"
+
+
+def waited(job: Job) -> float:
+    """Seconds that a job waited before it was begun last."""
+    begun = next((step.time for step in reversed(job.steps) if step.state == "STARTING"), time.time())
+    return begun - job.created
+
+
+def log_tail(path: Path, size: int = 4000) -> str:
+    """The end of a log."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - size))
+        return stream.read().decode(errors="replace")
+    return ""

@@ -1,0 +1,104 @@
+"""Answers go where the definition says, whole, under names that tell whose answer they are."""
+
+from __future__ import annotations
+
+import mimetypes
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from volvox.dispatch.matching import Split, answers
+from volvox.dispatch.work import Work
+from volvox.errors import InvalidInput
+from volvox.functions.definition import Function
+from volvox.inbox import Job
+from volvox.places import Place
+
+Open = Callable[[str, str], Place]
+
+
+def relative_key(job: Job) -> str:
+    """The object's key below the function's input folder."""
+    return job.key[len(job.inside) :]
+
+
+def name_of(function: Function, job: Job, path: str) -> str:
+    """The key below an output folder for the file `path` that was written.
+
+    A model's answer keeps the folders of its input and is named after it and the job: `ann/cat.png` becomes
+    `ann/cat.png.1a2b3c4d.json`, so another version of the object has another answer and the same one is never written
+    twice. A script names its outputs itself; where the input has a folder a user, they stay below that user's.
+    """
+    if function.model:
+        return f"{relative_key(job)}.{job.id[:8]}{''.join(PurePosixPath(path).suffixes[-1:])}"
+    if _per_user(function, job) and job.user:
+        return f"{job.user}/{path}"
+    return path
+
+
+def published_before(function: Function, job: Job, open_place: Open, split: Split) -> list[dict[str, Any]]:
+    """What an earlier attempt has published already, if it is all there; else nothing. For a model's answers only."""
+    if not function.model or not function.outputs:
+        return []
+    found: list[dict[str, Any]] = []
+    for output in function.outputs:
+        place_url, folder = split(output.url)
+        place = open_place(place_url, output.provider)
+        there = next(iter(place.list(_below(folder, f"{relative_key(job)}.{job.id[:8]}"))), None)
+        if there is None:
+            return []
+        found.append({"url": place.url, "key": there.key, "size": there.size})
+    return found
+
+
+def publish(function: Function, job: Job, work: Work, open_place: Open, split: Split) -> list[dict[str, Any]]:
+    """Write what the job answered into every output place that it fits, or keep it where there is none.
+
+    Returns:
+        `{"url", "key", "size"}` of each object, also of those that an earlier attempt had written.
+
+    Raises:
+        Unavailable: If a place does not answer; what is written already is found when it is tried again.
+        InvalidInput: If a place refuses; it will refuse again.
+        NotFound: If a place is gone.
+    """
+    files = work.files()
+    if not function.outputs:
+        return _keep(files, work)
+    written: list[dict[str, Any]] = []
+    for output in function.outputs:
+        place_url, folder = split(output.url)
+        place = open_place(place_url, output.provider)
+        for path, file in files:
+            if not answers(output, path):
+                continue
+            key = _below(folder, name_of(function, job, path))
+            kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            place.put(key, file, content_type=kind, once=bool(function.model))
+            written.append({"url": place.url, "key": key, "size": file.stat().st_size})
+    return written
+
+
+def _keep(files: Sequence[tuple[str, Path]], work: Work) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    for path, file in files:
+        target = work.kept / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".incoming-{target.name}"[:255])
+        shutil.copyfile(file, temporary)
+        temporary.replace(target)
+        kept.append({"url": "", "key": path, "size": target.stat().st_size})
+    return kept
+
+
+def _per_user(function: Function, job: Job) -> bool:
+    return any(one.per_user for one in function.inputs) and "/" in relative_key(job)
+
+
+def _below(folder: str, key: str) -> str:
+    folder = folder.strip("/")
+    path = f"{folder}/{key}" if folder else key
+    if ".." in path.split("/"):
+        raise InvalidInput(f"an output would be written to {path!r}, which leaves its folder")
+    return path
