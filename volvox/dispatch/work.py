@@ -1,10 +1,10 @@
 """Folders of the jobs that are under way, and their logs.
 
-    functions/work/<job>/in/<name>     the object, fetched
-    functions/work/<job>/out/...       what the model or script wrote
-    functions/work/<job>/done.json     it has answered, and this is what it wrote: what remains is to publish it
-    functions/logs/<job>.log           what it printed
-    functions/kept/<job>/...           answers of a function that has no output place
+    dispatch/work/<job>/in/<name>     the object, fetched
+    dispatch/work/<job>/out/...       what the model or script wrote
+    dispatch/work/<job>/done.json     it has answered, and this is what it wrote: what remains is to publish it
+    dispatch/logs/<job>.log           what it printed
+    dispatch/kept/<job>/...           answers of a function that has no output place
 
 A dispatcher that is killed leaves them; the next one goes on from `done.json`, or begins the job again.
 """
@@ -84,7 +84,7 @@ class Work:
 
 def work_of(home: Home, job: str) -> Work:
     """The folders of job `job`."""
-    root = home.root / "functions"
+    root = home.root / "dispatch"
     return Work(root / "work" / job, root / "logs" / f"{job}.log", root / "kept" / job)
 
 

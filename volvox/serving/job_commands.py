@@ -34,7 +34,7 @@ def jobs() -> None:
 def list_jobs(model: str, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
     """List jobs, the newest first."""
     asked = {"model": model, "state": state or "", "limit": str(limit)}
-    with _server(url) as server:
+    with reached(url) as server:
         found = _told(server.get("/v2/jobs/", params=asked)).json()["jobs"]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
@@ -51,7 +51,7 @@ def list_jobs(model: str, state: str | None, limit: int, url: str | None, as_jso
 @_json
 def show(uuid: str, url: str | None, as_json: bool) -> None:
     """Show a job: its state, why, since when."""
-    with _server(url) as server:
+    with reached(url) as server:
         _show(_told(server.get(f"/v2/jobs/{uuid}")).json(), as_json)
 
 
@@ -62,7 +62,7 @@ def show(uuid: str, url: str | None, as_json: bool) -> None:
 @_json
 def log(uuid: str, follow: bool, url: str | None, as_json: bool) -> None:
     """Print what a job printed; with --json, which follows too, one event a line."""
-    with _server(url) as server:
+    with reached(url) as server:
         if not follow and not as_json:
             with server.stream("GET", f"/v2/jobs/{uuid}/log") as answer:
                 _told(answer)
@@ -88,7 +88,7 @@ def log(uuid: str, follow: bool, url: str | None, as_json: bool) -> None:
 @_url
 def result(uuid: str, output: Path | None, url: str | None) -> None:
     """Print what a job answered, or write it to a file."""
-    with _server(url) as server, server.stream("GET", f"/v2/jobs/{uuid}/result") as answer:
+    with reached(url) as server, server.stream("GET", f"/v2/jobs/{uuid}/result") as answer:
         _told(answer)
         if output is None:
             stream = sys.stdout.buffer
@@ -112,7 +112,7 @@ def cancel(uuid: str, url: str | None, as_json: bool) -> None:
     """Cancel a job that waits or runs; nothing of it runs any more when this returns."""
     from volvox.errors import InvalidInput
 
-    with _server(url) as server:
+    with reached(url) as server:
         job = _told(server.get(f"/v2/jobs/{uuid}")).json()
         if job["state"] not in ("PENDING", "RUNNING"):  # the server would remove it
             raise InvalidInput(f"job {uuid} cannot be cancelled: it is {job['state']} already")
@@ -120,7 +120,8 @@ def cancel(uuid: str, url: str | None, as_json: bool) -> None:
 
 
 @contextmanager
-def _server(url: str | None) -> Iterator[httpx.Client]:
+def reached(url: str | None) -> Iterator[httpx.Client]:
+    """A client of the server at `url`, or of this machine's; raises Unavailable if it does not answer."""
     import httpx
 
     from volvox.errors import Unavailable
