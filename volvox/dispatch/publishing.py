@@ -15,6 +15,8 @@ from volvox.functions.definition import Function
 from volvox.inbox import Job
 from volvox.places import Place
 
+_LONGEST_NAME = 240  # bytes; a disk takes 255, and a suffix follows
+
 Open = Callable[[str, str], Place]
 
 
@@ -31,7 +33,8 @@ def name_of(function: Function, job: Job, path: str) -> str:
     twice. A script names its outputs itself; where the input has a folder a user, they stay below that user's.
     """
     if function.model:
-        return f"{relative_key(job)}.{job.id[:8]}{''.join(PurePosixPath(path).suffixes[-1:])}"
+        folder, slash, name = relative_key(job).rpartition("/")
+        return f"{folder}{slash}{_stem(name, job)}{PurePosixPath(path).suffix}"
     if _per_user(function, job) and job.user:
         return f"{job.user}/{path}"
     return path
@@ -45,7 +48,7 @@ def published_before(function: Function, job: Job, open_place: Open, split: Spli
     for output in function.outputs:
         place_url, folder = split(output.url)
         place = open_place(place_url, output.provider)
-        there = next(iter(place.list(_below(folder, f"{relative_key(job)}.{job.id[:8]}"))), None)
+        there = next(iter(place.list(_below(folder, name_of(function, job, "")))), None)
         if there is None:
             return []
         found.append({"url": place.url, "key": there.key, "size": there.size})
@@ -78,6 +81,12 @@ def publish(function: Function, job: Job, work: Work, open_place: Open, split: S
             place.put(key, file, content_type=kind, once=bool(function.model))
             written.append({"url": place.url, "key": key, "size": file.stat().st_size})
     return written
+
+
+def _stem(name: str, job: Job) -> str:
+    """What an answer's name begins with; shortened where no disk would take it, as the job's id tells them apart."""
+    room = _LONGEST_NAME - 9
+    return f"{name.encode()[:room].decode(errors='ignore') if len(name.encode()) > room else name}.{job.id[:8]}"
 
 
 def _keep(files: Sequence[tuple[str, Path]], work: Work) -> list[dict[str, Any]]:
