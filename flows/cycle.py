@@ -25,9 +25,9 @@ from flows.stage import leaving_its_record
 from flows.stages import Stages
 from flows.summary import show
 from flows.training import training
-from tasks.registration import published_version
 from volvox.errors import GateRefused
 from volvox.naming import checked_name, model_name
+from volvox.published import published_version
 from volvox.records import Attempt, Cycle, Verdict
 
 

@@ -211,7 +211,7 @@ def _after_training(
 def _weights(store: Store, start_from: str) -> str:
     if not start_from:
         return ""
-    from tasks.registration import published_version
+    from volvox.published import published_version
 
     return published_version(store, start_from).weights_tree
 

@@ -20,9 +20,10 @@ from tasks.retries import is_transient
 from tasks.reuse import find as find_record
 from tasks.reuse import locked
 from volvox import __version__, progress
-from volvox.errors import GateRefused, InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import GateRefused, InvalidInput, Unavailable, VolvoxError
 from volvox.modules.discovery import Module, find
 from volvox.naming import checked_name
+from volvox.published import CHAMPION, PREVIOUS
 from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel, Verdict
 from volvox.settings import Home
 from volvox.store import Store
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from volvox.evaluation.comparison import Difference
 
-CHAMPION, PREVIOUS = "champion", "previous"
 _LESS_IS_BETTER = ("calibration_error", "log_loss")
 _ANSWERS_AT_ONCE_SECONDS = 0.5
 
@@ -86,23 +86,11 @@ async def register_model(
         version = await asyncio.to_thread(registering.promote, champion)
         store.put_record("version", f"{name}-{version.version}", version.model_dump(mode="json"))
         store.put_record(CHAMPION, name, version.model_dump(mode="json"))
+        if champion is not None and champion.version != version.version:
+            before = find_record(store, "version", f"{name}-{champion.version}", ModelVersion)
+            if before is not None:
+                store.put_record(PREVIOUS, name, before.model_dump(mode="json"))
         return version
-
-
-def published_version(store: Store, reference: str) -> ModelVersion:
-    """The registered version `NAME` (its champion) or `NAME/VERSION`, as this store remembers it.
-
-    Raises:
-        NotFound: If the store knows no such version.
-    """
-    name, _, number = reference.partition("/")
-    found = find_record(store, *(("version", f"{name}-{number}") if number else (CHAMPION, name)), ModelVersion)
-    if found is None:
-        wanted = f"version {number} of a model" if number else "champion of a model"
-        raise NotFound(
-            f"the store at {store.address} knows no {wanted} named {name!r}; `volvox models` lists what there is"
-        )
-    return found
 
 
 async def _still_champion(kept: ModelVersion, tracking: Tracking) -> bool:

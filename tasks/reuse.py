@@ -8,14 +8,15 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from volvox import progress
 from volvox.errors import Unavailable
+from volvox.published import find
 from volvox.records import Record
 from volvox.store import Lock, Store
 
 R = TypeVar("R", bound=Record)
+
+__all__ = ["find", "locked", "once"]
 
 _LOCK_SECONDS = 0.1
 
@@ -43,18 +44,6 @@ async def once(store: Store, stage: str, key: str, record: type[R], make: Callab
         made = await make()
         await asyncio.to_thread(store.put_record, stage, key, made.model_dump(mode="json"))
         return made
-
-
-def find(store: Store, stage: str, key: str, record: type[R]) -> R | None:
-    """The kept record of `stage` under `key` if it is whole: it parses, and the store holds its objects."""
-    value = store.record(stage, key)
-    if value is None:
-        return None
-    try:
-        kept = record.model_validate(value)
-    except ValidationError:  # written by another release: the stage is run again
-        return None
-    return kept if all(map(store.has, kept.objects())) else None
 
 
 @contextlib.asynccontextmanager

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tasks.evaluation import evaluate_model
-from tasks.registration import published_version, register_model
+from tasks.registration import register_model
 from volvox import progress
 from volvox.errors import GateRefused, InvalidInput, NotFound
 from volvox.modules.discovery import find
+from volvox.published import published_version
 from volvox.records import TrainedModel
 
 
@@ -90,6 +91,8 @@ def test_a_model_that_is_as_good_beyond_noise_takes_over_and_the_other_becomes_p
     assert (alias(tracking, name, "champion"), alias(tracking, name, "previous")) == ("2", "1")
     assert published_version(store, name) == second
     assert published_version(store, f"{name}/1").version == "1"
+    assert published_version(store, f"{name}@champion") == second
+    assert published_version(store, f"{name}@previous").version == "1"
     with pytest.raises(NotFound, match="knows no version 7"):
         published_version(store, f"{name}/7")
 

@@ -133,6 +133,15 @@ class Pool:
         self.waiting.clear()
         self.patient.clear()
 
+    def give_back(self) -> list[Ask]:
+        """The requests that no worker has yet; they are no longer this pool's."""
+        given = [*self.waiting, *self.patient]
+        self.waiting.clear()
+        self.patient.clear()
+        for ask in given:
+            self._close(ask)
+        return given
+
     # -- workers -------------------------------------------------------------------------------------------------
 
     def add(self, worker: Worker) -> None:
@@ -175,7 +184,8 @@ class Pool:
                 handle.cancel()
         self._flushing = self._held = None
         while self.waiting:
-            free = [(len(worker.open), room, worker) for worker in self.workers if (room := self._room(worker)) > 0]
+            there = [worker for worker in self.workers if not worker.leaving]
+            free = [(len(worker.open), room, worker) for worker in there if (room := self._room(worker)) > 0]
             if not free:
                 return
             _, room, worker = min(free, key=lambda told: told[0])
@@ -185,7 +195,7 @@ class Pool:
             asks = [self.waiting.popleft() for _ in range(min(room, share))]
             self.observe_batch(len(asks))
             worker.send(asks)
-        for worker in [worker for worker in self.workers if not worker.open][: len(self.patient)]:
+        for worker in [one for one in self.workers if not one.open and not one.leaving][: len(self.patient)]:
             worker.send([self.patient.popleft()])
 
     def _room(self, worker: Worker) -> int:

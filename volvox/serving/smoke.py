@@ -7,16 +7,34 @@ import math
 import mimetypes
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from volvox.errors import ModuleFailed
 from volvox.serving.asking import Answer
-from volvox.serving.served import ServedModel
+from volvox.serving.served import Deployed
 
 
-async def prove(model: ServedModel, files: Sequence[Path], uploads: Path) -> None:
+class Asked(Protocol):
+    """A model that can be asked: a served one, or the instances of a function."""
+
+    @property
+    def deployed(self) -> Deployed:
+        """What it is."""
+        ...
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What its module says of itself."""
+        ...
+
+    async def predict(self, request: Mapping[str, Any]) -> Answer:
+        """What it answers."""
+        ...
+
+
+async def prove(model: Asked, files: Sequence[Path], uploads: Path) -> None:
     """Have `model` answer a copy, below `uploads`, of each of `files`, and look at what it says.
 
     Raises:

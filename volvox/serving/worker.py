@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from volvox.errors import ModuleFailed
-from volvox.modules import interpreter
 from volvox.serving.asking import Ask
+from volvox.serving.spawning import Process, Spawn, Spawned
+from volvox.serving.spawning import start as start_process
 from volvox.worker.control import INTERRUPT, Control
 from volvox.worker.wire import Frames, frame
 
@@ -29,14 +30,16 @@ class Worker(asyncio.Protocol):
         description: What the module says of itself.
         batches: Whether it answers several requests at once.
         open: The requests that it was sent and has not answered, by number, in order.
+        leaving: Whether it gets no more requests, and is to end when it has answered those.
     """
 
-    def __init__(self, module: str, process: asyncio.subprocess.Process, control: Control) -> None:
+    def __init__(self, module: str, process: Process, control: Control) -> None:
         """Use `Worker.start`."""
         self.module = module
         self.description: dict[str, Any] = {}
         self.batches = False
         self.open: dict[int, Ask] = {}
+        self.leaving = False
         self.on_answer: Callable[[Worker, Ask], None] = _ignore
         self._process, self._control = process, control
         self._transport: asyncio.Transport | None = None
@@ -55,6 +58,7 @@ class Worker(asyncio.Protocol):
         batch: int = 1,
         python: str = "",
         warm: bool = True,
+        spawn: Spawn = start_process,
     ) -> Worker:
         """Start a process for `module` and wait until it is warm.
 
@@ -66,6 +70,7 @@ class Worker(asyncio.Protocol):
             batch: How many requests it may answer at once, where the module can.
             python: The interpreter that the module needs (default: this one).
             warm: Whether the module is warmed.
+            spawn: How its process comes to be.
 
         Raises:
             ModuleFailed: If the module cannot be imported or warmed in time; with its trace, and nothing left running.
@@ -76,15 +81,13 @@ class Worker(asyncio.Protocol):
         control, page = Control.create()
         ours, theirs = socket.socketpair()
         try:
-            with theirs, log.open("ab") as stream:
-                process = await asyncio.create_subprocess_exec(
-                    *interpreter.command(python, "loop"),
-                    "--module", module, "--socket", str(theirs.fileno()), "--control", str(page),
-                    "--batch", str(batch), "--parent", str(os.getpid()), *([] if warm else ["--nowarm"]),
-                    stdin=asyncio.subprocess.DEVNULL, stdout=stream, stderr=stream, pass_fds=[theirs.fileno(), page],
-                    env={**interpreter.environment(python), "PYTHONUNBUFFERED": "1", **environment},
-                    start_new_session=True,
-                )  # fmt: skip
+            with theirs:
+                arguments = ["--module", module, "--batch", str(batch), *([] if warm else ["--nowarm"])]
+                asked = Spawned(python, arguments, environment, log, theirs.fileno(), page, os.getpid())
+                process = await spawn(asked)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             os.close(page)
         loop = asyncio.get_running_loop()

@@ -2,7 +2,7 @@
 
 A request is `{"query": {name: [text]}, "form": {name: [text]}, "json": OBJECT, "files": {name: [FILE]}, "headers":
 {name: text}}`, every key optional, FILE = `{"path", "content_type", "name"}`: files go by path. One that has `tensors`
-is one of `volvox.worker.tensors`.
+is one of `volvox.worker.tensors`; `{"libraries": true}` asks which modules the process has imported that any may.
 
 An answer is a header and a body. The header is `{"content_type": TEXT}`, or `{"error": {"kind", "message", "messages",
 "trace", "status"}}` with the kinds `refused` (the arguments), `missing` (no such function), `http` (an HTTP error that
@@ -18,7 +18,7 @@ import sys
 import traceback
 from typing import Any, Callable, Dict, Iterator, Tuple, Union
 
-from volvox.worker import accepting, describing, loading, older_fields, tensors
+from volvox.worker import accepting, describing, libraries, loading, older_fields, tensors
 from volvox.worker.__main__ import as_json, describe
 
 Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
@@ -117,6 +117,8 @@ class Answering:
 
     def answer(self, request: dict[str, Any]) -> Answer:
         """Answer one request; whatever the module raises becomes an error."""
+        if "libraries" in request:
+            return _JSON, json.dumps(libraries.imported(self.name)).encode()
         if "tensors" in request:
             return self.answer_many([request])[0]
         try:

@@ -1,4 +1,4 @@
-"""Start the worker side in any interpreter, run by path: `python bootstrap.py loop|call|probe ...`.
+"""Start the worker side in any interpreter, run by path: `python bootstrap.py loop|call|zygote|probe ...`.
 
 Another interpreter has no volvox and need not have one: this file makes `volvox.worker` importable there from the
 folder it lies in, and puts nothing of ours on `sys.path`, where it would stand before what the module brings.
@@ -52,6 +52,10 @@ def main():  # noqa: ANN201 - as above
         from volvox.worker.__main__ import main as call
 
         return call(arguments[0])
+    if name == "zygote":
+        from volvox.worker.zygote import main as zygote
+
+        return zygote(arguments)
     from volvox.worker.loop import main as loop
 
     return loop(arguments)

@@ -1,0 +1,131 @@
+"""Every runtime as the suite sees it: how it is made, what it is given, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.volvox.runtimes.tiny import TinyModels
+from volvox.functions.definition import Function
+from volvox.identity import process_started
+from volvox.runtimes import Call, Outcome, Runtime, Status
+from volvox.runtimes.local import LocalRuntime
+
+NAME = "suite-function"
+
+
+class Bench:
+    """One runtime with an own folder; a class below says what is particular to one.
+
+    Attributes:
+        name: The runtime's.
+        patience: How many seconds it may take until something that ends has ended.
+    """
+
+    name = ""
+    patience = 10.0
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models = TinyModels(folder / "models")
+        self.runtime = self.made()
+        self._calls = 0
+
+    def made(self) -> Runtime:
+        """The runtime; a second one goes on where the first one was, as after a kill of the dispatcher."""
+        raise NotImplementedError
+
+    async def left(self) -> list[str]:
+        """What its engine still has of the suite's function."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Leave nothing."""
+        await self.runtime.remove(NAME)
+        await self.runtime.close()
+
+    # -- what the tests say ------------------------------------------------------------------------------------------
+
+    def function(self, version: str = "1", **more: Any) -> Function:
+        """A function of version `version` of the tiny model."""
+        return Function(**{"name": NAME, "model": f"tiny/{version}", "runtime": self.name, **more})
+
+    def script(self, text: str, **more: Any) -> Function:
+        """A function of a script."""
+        return Function(
+            **{"name": NAME, "image": self.image, "script": text, "runtime": self.name, **self.as_script, **more}
+        )
+
+    image = "unused"
+    as_script: dict[str, Any] = {}
+
+    async def deploy(self, function: Function) -> None:
+        await self.runtime.deploy(function, version=function.version)
+
+    def call(self, text: str = "fine", name: str = "", **more: Any) -> Call:
+        """A call with a file of this text."""
+        self._calls += 1
+        folder = self.folder / f"call-{self._calls}"
+        (folder / "output").mkdir(parents=True)
+        name = name or f"file-{self._calls}.txt"
+        (folder / "input").write_text(text)
+        told = {"key": f"in/{name}", "relative": name, "timeout_seconds": 30.0, **more}
+        return Call(f"{self._calls:032x}", folder / "input", folder / "output", folder / "log", **told)
+
+    async def invoke(self, *calls: Call) -> list[Outcome]:
+        return await self.runtime.invoke(NAME, calls)
+
+    async def ask(self, text: str = "fine", **more: Any) -> Outcome:
+        """What becomes of one call."""
+        return (await self.invoke(self.call(text, **more)))[0]
+
+    async def status(self) -> Status:
+        return await self.runtime.status(NAME)
+
+    async def until(self, true: Callable[[Status], bool], seconds: float = 0.0) -> Status:
+        """Wait until the status is so."""
+        deadline = time.monotonic() + (seconds or self.patience)
+        while True:
+            status = await self.status()
+            if true(status):
+                return status
+            assert time.monotonic() < deadline, f"still {status}"
+            await asyncio.sleep(0.05)
+
+
+def outputs(call: Call) -> dict[str, str]:
+    """What was written, by its path."""
+    assert call.output is not None
+    found = sorted(path for path in call.output.rglob("*") if path.is_file())
+    return {path.relative_to(call.output).as_posix(): path.read_text(errors="replace") for path in found}
+
+
+class Local(Bench):
+    """Processes of this machine."""
+
+    name = "local"
+    as_script = {"settings": {"as_process": True}}
+
+    def made(self) -> Runtime:
+        return LocalRuntime(self.folder / "runtime", self.models)
+
+    async def left(self) -> list[str]:
+        return [f"process {pid}" for pid in await asyncio.to_thread(processes_with, str(self.folder))]
+
+
+def processes_with(text: str) -> list[int]:
+    """Processes whose command or environment names `text`, this one left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or process_started(int(entry.name)) is None:
+            continue
+        try:
+            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in told and b"pytest" not in (entry / "cmdline").read_bytes():
+            found.append(int(entry.name))
+    return found

@@ -1,0 +1,358 @@
+"""Functions on this machine: warm processes of the model API, and scripts as plain processes where that is wanted.
+
+Below the runtime's folder lies a folder for each function: `deployed.json` (what it is; written aside and renamed),
+`logs/` (what its instances printed) and `uploads/` (copies of samples while a new version is proved). A dispatcher that
+starts again goes on from there: nothing has to be deployed anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from volvox.errors import InvalidInput, ModuleFailed, NotFound, VolvoxError
+from volvox.functions.definition import Function
+from volvox.modules import interpreter
+from volvox.runtimes import answers, printed, zygotes
+from volvox.runtimes.instances import CallAsk, Instances, Late, Moved, Scale
+from volvox.runtimes.interface import Call, Instance, Kind, Outcome, Status
+from volvox.runtimes.models import Model, Models
+from volvox.runtimes.printed import Printed
+from volvox.serving import smoke
+from volvox.serving.served import Deployed
+from volvox.serving.worker import Worker
+
+_START_SECONDS = 180.0
+_FORKED_SECONDS = 10.0  # and three times what a plain start took: then a forked one is stuck
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Version:
+    """One version of one function, as it is deployed.
+
+    Attributes:
+        function: Its definition.
+        version: What the dispatcher calls it.
+        model: What answers.
+        described: What its module says of itself.
+        libraries: What a process for it may have imported before; empty: nothing is known.
+        plain_seconds: How long a start takes that is not forked.
+    """
+
+    function: Function
+    version: str
+    model: Model
+    described: dict[str, Any]
+    libraries: list[str]
+    plain_seconds: float = 0.0
+    zygote: str = ""
+    instances: Instances = None  # pyright: ignore[reportAssignmentType] - set in the next line wherever one is made
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is kept."""
+        return {
+            "function": self.function.model_dump(mode="json"),
+            "version": self.version,
+            "model": self.model.as_json(),
+            "described": self.described,
+            "libraries": self.libraries,
+            "plain_seconds": self.plain_seconds,
+            "cold_seconds": self.instances.start_seconds,
+        }
+
+
+class LocalRuntime:
+    """Warm processes of this machine."""
+
+    name = "local"
+    fetches = False
+
+    def __init__(self, folder: Path, models: Models, *, fork: bool = True) -> None:
+        """Functions of `models`; `folder` is this runtime's own. `fork`: whether cold starts are forked."""
+        self.folder = folder
+        self._models = models
+        self._fork = fork
+        self._zygotes = zygotes.Zygotes(folder / ".zygotes")
+        self._all: dict[str, Version] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._retiring: dict[Version, asyncio.Task[None]] = {}
+        self._removed: set[Instances] = set()
+
+    # -- the protocol ----------------------------------------------------------------------------------------------
+
+    async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
+        """As `Runtime.deploy`."""
+        if not function.model:
+            raise InvalidInput(_NO_IMAGES.format(name=function.name))
+        async with self._lock(function.name):
+            model = await asyncio.to_thread(self._models.resolve, function.model)
+            present = self._there(function.name)
+            if present is not None and present.version == version and present.model.digest == model.digest:
+                return
+            known = present.libraries if present is not None and present.model.module == model.module else []
+            made = self._made(Version(function, version, model, {}, known))
+            try:
+                await self._prove(made, tell)
+                self._write(made)
+            except BaseException:
+                await made.instances.end()
+                if present is None:
+                    shutil.rmtree(self.folder / function.name, ignore_errors=True)
+                raise
+            self._all[function.name] = made
+            made.instances.look()
+            if present is not None:
+                tell(f"version {model.version} answers; the one before ends when it has answered what it is at")
+                await asyncio.shield(self._retire(present))
+
+    async def status(self, name: str) -> Status:
+        """As `Runtime.status`."""
+        found = self._there(name)
+        if found is None:
+            return Status("absent")
+        instances: list[Instance] = []
+        for one in (found, *(old for old in self._retiring if old.function.name == name)):
+            instances += one.instances.told(one.version)
+        failing = found.instances.reason if not found.instances.ready else ""
+        return Status(
+            "failed" if failing else "ready", found.version, failing, tuple(instances), found.instances.start_seconds
+        )
+
+    async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
+        """As `Runtime.invoke`; calls of several invocations are answered together too."""
+        self._get(name)
+        return list(await asyncio.gather(*(self._call(name, call) for call in calls)))
+
+    async def scale(self, name: str, instances: int) -> None:
+        """As `Runtime.scale`; so many are kept from then on.
+
+        Raises:
+            NotFound: If it is not deployed here.
+            InvalidInput: If that is more than its `max_scale`.
+            ModuleFailed: If they do not start.
+        """
+        async with self._lock(name):
+            found = self._get(name)
+            most = found.function.scaling.max_scale
+            if not 0 <= instances <= most:
+                raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+            found.instances.scale = replace(found.instances.scale, least=instances)
+            await found.instances.have(instances)
+            if found.instances.ready < instances and found.instances.reason:
+                raise ModuleFailed(found.instances.reason)
+
+    async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
+        """As `Runtime.logs`."""
+        async for line in printed.lines(self.folder / name / "logs", follow=follow):
+            yield line
+
+    async def remove(self, name: str) -> None:
+        """As `Runtime.remove`."""
+        async with self._lock(name):
+            found = self._there(name)
+            self._all.pop(name, None)
+            (self.folder / name / "deployed.json").unlink(missing_ok=True)
+            old = [one for one in self._retiring if one.function.name == name]
+            for one in (*old, *([found] if found else [])):
+                self._removed.add(one.instances)
+                await one.instances.end()
+            await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+
+    async def close(self) -> None:
+        """As `Runtime.close`."""
+        there = [*self._all.values(), *self._retiring]
+        self._all.clear()
+        await asyncio.gather(*(one.instances.end() for one in there))
+        await self._zygotes.close()
+
+    # -- deploying -------------------------------------------------------------------------------------------------
+
+    async def _prove(self, made: Version, tell: Callable[[str], None]) -> None:
+        """Start one, look whether it takes what the function gives it, and ask it the model's samples."""
+        function, instances = made.function, made.instances
+        tell(f"starting version {made.model.version} of model {made.model.name!r}")
+        await instances.one()
+        made.described = instances.description
+        described = made.described.get("predict", [])
+        answers.check_arguments(described, function.arguments, takes_files=bool(function.inputs))
+        samples = await asyncio.to_thread(self._models.samples, made.model)
+        if samples:
+            tell(f"asking it {len(samples)} held-out files")
+        uploads = self.folder / function.name / "uploads"
+        uploads.mkdir(parents=True, exist_ok=True)
+        await smoke.prove(instances, samples, uploads)
+        if self._fork and not made.libraries:
+            told = await instances.predict({"libraries": True, "alone": True})
+            made.libraries = json.loads(told.body)
+            self._prepare(made)
+
+    async def _start(self, made: Version) -> tuple[Worker, Path]:
+        """Start an instance: forked where that is possible."""
+        try:
+            weights = await asyncio.to_thread(self._models.weights, made.model)
+            python = (await asyncio.to_thread(interpreter.inspect, _python(made.function))).path
+        except VolvoxError as error:
+            raise ModuleFailed(f"model {made.model.name!r} did not start: {error}") from error
+        output = printed.new_file(self.folder / made.function.name / "logs")
+        start = functools.partial(
+            Worker.start,
+            made.model.module,
+            environment={"VOLVOX_WEIGHTS": str(weights)} if weights else {},
+            log=output,
+            batch=made.function.scaling.batch,
+            python=python,
+        )
+        self._prepare(made)
+        zygote = self._zygotes.get(made.zygote)
+        if zygote is not None:
+            patience = min(_START_SECONDS, _FORKED_SECONDS + 3 * made.plain_seconds)
+            try:
+                return await start(seconds=patience, spawn=functools.partial(zygotes.start, zygote)), output
+            except ModuleFailed as error:
+                failed = error
+            log.warning("function %r: %s; started anew instead of forked", made.function.name, failed)
+        began = time.monotonic()
+        worker = await start(seconds=_START_SECONDS)
+        made.plain_seconds = time.monotonic() - began
+        if zygote is not None:  # it is the fork that does not work: not tried again
+            made.libraries, made.zygote = [], ""
+        return worker, output
+
+    def _prepare(self, made: Version) -> None:
+        if self._fork and made.libraries:
+            made.zygote = self._zygotes.prepare(_python(made.function), made.libraries)
+
+    def _made(self, version: Version) -> Version:
+        """The version with its instances, of which there is none yet."""
+        model, function = version.model, version.function
+        deployed = Deployed(
+            name=function.name[:100], version=model.version, model_version=model.digest, module=model.module,
+            python=_python(function), labels=model.labels,
+        )  # fmt: skip
+        scaling = function.scaling
+        scale = Scale(scaling.min_scale, scaling.max_scale, scaling.idle_seconds, function.resources.memory_mb)
+        version.instances = Instances(deployed, scale, lambda: self._start(version), scaling.batch)
+        return version
+
+    def _retire(self, version: Version) -> asyncio.Task[None]:
+        """Have the calls it was not at put to the new version, and end it when it has answered the others."""
+        version.instances.give_back()
+        task = self._retiring[version] = asyncio.create_task(version.instances.retire())
+        task.add_done_callback(lambda _: self._retiring.pop(version, None))
+        return task
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    async def _call(self, name: str, call: Call) -> Outcome:
+        clock = asyncio.get_running_loop().time
+        arrived = clock()
+        while True:
+            found = self._there(name)
+            if found is None:
+                return Outcome(call.job, "cancelled", f"function {name!r} was removed")
+            cold = not found.instances.ready
+            following: list[Printed] = []
+
+            def taken(worker: Worker, found: Version = found, following: list[Printed] = following) -> None:
+                if call.log is not None and (source := found.instances.log_of(worker)):
+                    following.append(Printed(source, call.log))
+
+            try:
+                asked = answers.request(
+                    call, found.described.get("predict", []), found.function.arguments, found.function.accept
+                )
+            except InvalidInput as error:
+                return Outcome(call.job, "refused", str(error))
+            ask = CallAsk(asked, call.timeout_seconds, taken)
+            try:
+                kind, reason = await self._asked(found, ask, call)
+            except Moved:
+                continue
+            finally:
+                ask.done()
+                for one in following:
+                    one.end()
+                if ask.last is not None and not ask.last.open and (output := found.instances.log_of(ask.last)):
+                    printed.shorten(output)
+            began = ask.taken or clock()
+            return Outcome(
+                call.job, kind, reason, seconds=clock() - began, started_seconds=began - arrived if cold else 0.0
+            )
+
+    async def _asked(self, found: Version, ask: CallAsk, call: Call) -> tuple[Kind, str]:
+        """Put a call to the instances of a version; what went wrong, if anything."""
+        instances = found.instances
+        try:
+            instances.submit(ask)
+            answer = await ask.future
+        except Late:
+            await instances.left(ask)
+            return "timeout", f"it took longer than {call.timeout_seconds:g} s"
+        except asyncio.CancelledError:
+            await asyncio.shield(instances.left(ask))
+            raise
+        except VolvoxError as error:
+            if instances in self._removed:
+                return "cancelled", f"function {found.function.name!r} was removed"
+            if instances.beyond_memory(ask.last):
+                return "memory", str(error)
+            return "gone" if ask.last is not None else "transient", str(error)
+        if error := answer.header.get("error"):
+            return answers.failure(error)
+        return answers.keep(call, answer.header["content_type"], answer.body)
+
+    # -- what is kept ----------------------------------------------------------------------------------------------
+
+    def _get(self, name: str) -> Version:
+        if (found := self._there(name)) is None:
+            raise NotFound(f"function {name!r} is not deployed on this machine; apply its file first")
+        return found
+
+    def _there(self, name: str) -> Version | None:
+        """The version that calls go to; after a start of the dispatcher it is read from where it is kept."""
+        if name not in self._all:
+            try:
+                told = json.loads((self.folder / name / "deployed.json").read_text())
+                kept = Version(
+                    Function.model_validate(told["function"]), told["version"], Model.from_json(told["model"]),
+                    told["described"], told["libraries"], told["plain_seconds"],
+                )  # fmt: skip
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.error("what is deployed as %r cannot be read (%s); deploy it again", name, error)
+                return None
+            self._all[name] = self._made(kept)
+            kept.instances.description, kept.instances.start_seconds = kept.described, told.get("cold_seconds")
+            self._prepare(kept)
+            kept.instances.look()
+        return self._all[name]
+
+    def _write(self, version: Version) -> None:
+        path = self.folder / version.function.name / "deployed.json"
+        temporary = path.with_suffix(".part")
+        temporary.write_text(json.dumps(version.as_json()))
+        temporary.replace(path)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+_NO_IMAGES = (
+    "function {name!r} is an image, and runtime local has no container engine; name runtime docker"
+)  # fmt: skip
+
+
+def _python(function: Function) -> str:
+    """The interpreter that the definition asks for; empty: this one."""
+    return str(function.settings.get("python") or "")
