@@ -40,6 +40,10 @@ def _nothing(_: Context) -> dict[str, str]:
     return {}
 
 
+def _always(_: Home) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class ServiceSpec:
     """How to start a service and how to know that it is ready.
@@ -58,6 +62,7 @@ class ServiceSpec:
         rests: Whether it starts its work when it is first asked, and marks it with the file `VOLVOX_READY_FILE`.
         replaced_by: The variable whose address replaces it: then it is not started.
         suffix: What that variable's value has beyond the service's address.
+        wanted: Whether a home has work for it; it is started by its name all the same.
     """
 
     name: str
@@ -72,6 +77,7 @@ class ServiceSpec:
     rests: bool = False
     replaced_by: str = ""
     suffix: str = ""
+    wanted: Callable[[Home], bool] = _always
 
 
 @cache

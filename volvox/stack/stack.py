@@ -92,7 +92,7 @@ def ensure(
         InvalidInput: If the home cannot be written.
     """
     home.ensure()
-    wanted = _chosen(names)
+    wanted = [spec for spec in _chosen(names) if names is not None or spec.wanted(home)]
     tell = tell or (lambda _: None)
     with locked(home):
         token(home)  # before the first service asks for it
@@ -180,7 +180,8 @@ def status(home: Home) -> list[Status]:
         if external := replacement(spec):
             found.append(Status(spec.name, spec.title, "external", url=external))
         elif state is None:
-            found.append(Status(spec.name, spec.title, "stopped"))
+            if spec.wanted(home):
+                found.append(Status(spec.name, spec.title, "stopped"))
         elif not state.alive:
             found.append(Status(spec.name, spec.title, "died", log=state.log))
         else:
