@@ -68,6 +68,7 @@ def joined(scheme: str, root: str, folder: str) -> str:
     parts = [part for part in folder.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise ValueError("a folder of a place may not hold '..'")
+    _ends_well(folder.strip("/"))
     if scheme == "s3" and not _BUCKET.fullmatch(root):
         raise ValueError(f"{root!r} cannot name a bucket: use 3 to 63 letters, digits, '-' and '.'")
     if scheme != "s3" and not _HOST.fullmatch(root):
@@ -138,6 +139,11 @@ def place_of(url: str) -> str:
     return url if parts.scheme == "file" else f"{parts.scheme}://{parts.root}"
 
 
+def _ends_well(folder: str) -> None:
+    if folder != folder.strip():
+        raise ValueError("the name of a place may not begin or end with a space")
+
+
 def _path(text: str, base: Path) -> str:
     if "\0" in text:
         raise ValueError("a path may not hold a NUL")
@@ -145,5 +151,6 @@ def _path(text: str, base: Path) -> str:
         expanded = Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"nobody knows whose home {text.partition('/')[0]!r} is") from error
+    _ends_well(text.rstrip("/"))
     # normpath and not resolve: where a link leads may change, and the definition says what it says.
     return os.path.normpath(os.path.abspath(base / expanded)).replace("//", "/")  # noqa: PTH100

@@ -23,7 +23,9 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*([/@][A-Za-z0-9._-]+)?")
 
 def _command(value: Value) -> list[str]:
     if value.kind == "list":
-        return [values.text(each) for each in value.items]
+        for each in value.items:
+            values.text(each)  # tells if it is none
+        return [each.text for each in value.items]
     try:
         return shlex.split(said(value))
     except ValueError as error:

@@ -52,10 +52,21 @@ def test_names_and_keys_with_dots_and_hashes_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "is_secret"),
-    [("AWS_SECRET_ACCESS_KEY", True), ("DB_PASSWORD", True), ("token", True), ("API_KEY", True),
-     ("Authorization", True),     ("AWS_ACCESS_KEY_ID", False), ("KEY1", False), ("TOKEN_FILE", False), ("MONKEY", False), ("BYPASS", False),
-     ("image_pull_secrets", False), ("token_endpoint", False)],
-)  # fmt: skip
+    [
+        ("AWS_SECRET_ACCESS_KEY", True),
+        ("DB_PASSWORD", True),
+        ("token", True),
+        ("API_KEY", True),
+        ("Authorization", True),
+        ("AWS_ACCESS_KEY_ID", False),
+        ("KEY1", False),
+        ("TOKEN_FILE", False),
+        ("MONKEY", False),
+        ("BYPASS", False),
+        ("image_pull_secrets", False),
+        ("token_endpoint", False),
+    ],
+)
 def test_names_of_secrets_are_known(name: str, is_secret: bool) -> None:
     assert names_secret(name) is is_secret
 
