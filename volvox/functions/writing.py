@@ -211,9 +211,8 @@ def _providers(function: Function) -> dict[str, Any]:
 
 def _without_secrets(function: Function) -> tuple[Function, list[str]]:
     """A secret that somebody kept in plain text all the same is not written."""
-    plain = [
-        name for name, value in function.environment.items() if value and names_secret(name) and not is_reference(value)
-    ]
+    told = function.environment.items()
+    plain = [name for name, value in told if value and names_secret(name) and not is_reference(value)]
     if not plain:
         return function, []
     kept = {name: value for name, value in told if name not in plain}

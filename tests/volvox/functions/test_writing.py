@@ -51,8 +51,6 @@ def test_a_service_becomes_a_lambda_function_as_far_as_that_goes(tmp_path: Path)
     assert inner["output"] == [{"storage_provider": "minio.default", "path": "plants/output"}]
     reference = functions[0].providers["clusters.site-a"]
     assert told["clusters"] == {"site-a": {"endpoint": "https://oscar.example.org", "credentials": reference}}
-        "site-a": {"endpoint": "https://oscar.example.org", "credentials": functions[0].providers["clusters.site-a"]}
-    }
     said = "\n".join(warnings)
     for field in ("runtime", "resources", "scaling", "timeout_seconds", "settings"):
         assert f"plants: SCAR's form cannot say its {field}; read again it is " in said
@@ -60,8 +58,15 @@ def test_a_service_becomes_a_lambda_function_as_far_as_that_goes(tmp_path: Path)
 
 def test_what_a_form_cannot_say_is_told() -> None:
     function = Function(
-        name="a", image="x", command=("b",), inputs=(Input(url="file:///in", per_user=True), Input(url="s3://one/in", per_user=True)),
-        outputs=(Output(url="file:///out"),), priority=3, retries=Retries(attempts=1), deadline_seconds=5, resources=Resources(gpus=2),
+        name="a",
+        image="x",
+        command=("b",),
+        inputs=(Input(url="file:///in", per_user=True), Input(url="s3://one/in", per_user=True)),
+        outputs=(Output(url="file:///out"),),
+        priority=3,
+        retries=Retries(attempts=1),
+        deadline_seconds=5,
+        resources=Resources(gpus=2),
     )
     for form in ("scar", "oscar"):
         said = "\n".join(written([function], form)[1])
@@ -108,20 +113,42 @@ URLS = st.builds(
 )  # fmt: skip
 LISTS = st.lists(SAID, max_size=2).map(tuple)
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(10**15), 10**15), st.floats(allow_nan=False, allow_infinity=False), WORDS),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(WORDS, inner, max_size=3)), max_leaves=8,
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(10**15), 10**15),
+        st.floats(allow_nan=False, allow_infinity=False),
+        WORDS,
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(WORDS, inner, max_size=3)),
+    max_leaves=8,
 )
 FUNCTIONS = st.builds(
     Function,
-    name=NAMES, description=WORDS.map(str.strip), image=SAID, script=WORDS, command=st.lists(WORDS, max_size=2).map(tuple),
+    name=NAMES,
+    description=WORDS.map(str.strip),
+    image=SAID,
+    script=WORDS,
+    command=st.lists(WORDS, max_size=2).map(tuple),
     runtime=st.sampled_from(["auto", "local", "docker", "lambda", "batch", "lambda-batch", "oscar"]),
-    inputs=st.lists(st.builds(Input, url=URLS, prefix=LISTS, suffix=LISTS, per_user=st.booleans()), max_size=2).map(tuple),
+    inputs=st.lists(st.builds(Input, url=URLS, prefix=LISTS, suffix=LISTS, per_user=st.booleans()), max_size=2).map(
+        tuple
+    ),
     outputs=st.lists(st.builds(Output, url=URLS, prefix=LISTS, suffix=LISTS), max_size=2).map(tuple),
-    arguments=st.dictionaries(NAMES, JSON, max_size=2), environment=st.dictionaries(NAMES, WORDS, max_size=2),
-    resources=st.builds(Resources, memory_mb=st.none() | st.integers(1, 10**6), cpu=st.none() | st.integers(1, 10**4).map(float),
-                        gpus=st.integers(0, 2), storage_mb=st.none() | st.integers(1, 10**6)),
-    scaling=st.builds(Scaling, min_scale=st.integers(0, 3), max_scale=st.integers(3, 1000), idle_seconds=st.floats(0, 1e6)),
-    timeout_seconds=st.floats(0.001, 1e6), settings=st.dictionaries(NAMES, JSON, max_size=2),
+    arguments=st.dictionaries(NAMES, JSON, max_size=2),
+    environment=st.dictionaries(NAMES, WORDS, max_size=2),
+    resources=st.builds(
+        Resources,
+        memory_mb=st.none() | st.integers(1, 10**6),
+        cpu=st.none() | st.integers(1, 10**4).map(float),
+        gpus=st.integers(0, 2),
+        storage_mb=st.none() | st.integers(1, 10**6),
+    ),
+    scaling=st.builds(
+        Scaling, min_scale=st.integers(0, 3), max_scale=st.integers(3, 1000), idle_seconds=st.floats(0, 1e6)
+    ),
+    timeout_seconds=st.floats(0.001, 1e6),
+    settings=st.dictionaries(NAMES, JSON, max_size=2),
 )
 
 
