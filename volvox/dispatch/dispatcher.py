@@ -272,7 +272,7 @@ class Dispatcher:
                 function = lane.applied.function
                 with contextlib.suppress(VolvoxError):
                     gone = await self._in_turn(lambda f=function: self._inbox.expire(f.name, f.keep_days))
-                    await asyncio.to_thread(forget, self.home, [job.id for job in gone])
+                    await asyncio.to_thread(forget, self.home, gone)
             await asyncio.sleep(_TIDY_SECONDS)
 
     # -- one round -----------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from volvox.places import Place
 
 _LONGEST_NAME = 240  # bytes; a disk takes 255, and a suffix follows
 
+CALL = "call"  # the source of jobs that somebody waits for
+
 Open = Callable[[str, str], Place]
 
 
@@ -42,7 +44,7 @@ def name_of(function: Function, job: Job, path: str) -> str:
 
 def published_before(function: Function, job: Job, open_place: Open, split: Split) -> list[dict[str, Any]]:
     """What an earlier attempt has published already, if it is all there; else nothing. For a model's answers only."""
-    if not function.model or not function.outputs:
+    if not function.model or not function.outputs or job.source == CALL:
         return []
     found: list[dict[str, Any]] = []
     for output in function.outputs:
@@ -56,7 +58,7 @@ def published_before(function: Function, job: Job, open_place: Open, split: Spli
 
 
 def publish(function: Function, job: Job, work: Work, open_place: Open, split: Split) -> list[dict[str, Any]]:
-    """Write what the job answered into every output place that it fits, or keep it where there is none.
+    """Write what the job answered into every output place that it fits; keep it where there is none, or for a caller.
 
     Returns:
         `{"url", "key", "size"}` of each object, also of those that an earlier attempt had written.
@@ -67,7 +69,7 @@ def publish(function: Function, job: Job, work: Work, open_place: Open, split: S
         NotFound: If a place is gone.
     """
     files = work.files()
-    if not function.outputs:
+    if not function.outputs or job.source == CALL:
         return _keep(files, work)
     written: list[dict[str, Any]] = []
     for output in function.outputs:

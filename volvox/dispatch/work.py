@@ -4,7 +4,8 @@
     dispatch/work/<job>/out/...       what the model or script wrote
     dispatch/work/<job>/done.json     it has answered, and this is what it wrote: what remains is to publish it
     dispatch/logs/<job>.log           what it printed
-    dispatch/kept/<job>/...           answers of a function that has no output place
+    dispatch/kept/<job>/...           answers of calls, and of a function that has no output place
+    dispatch/calls/<id>/<name>        the file of a call, see `volvox.dispatch.calls`
 
 A dispatcher that is killed leaves them; the next one goes on from `done.json`, or begins the job again.
 """
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from volvox.inbox import Job
 from volvox.settings import Home
 
+CALLS = "calls"
 _LONGEST_NAME = 200  # bytes; a file's name is 255 at most on every disk, and a suffix may follow
 
 
@@ -88,13 +91,16 @@ def work_of(home: Home, job: str) -> Work:
     return Work(root / "work" / job, root / "logs" / f"{job}.log", root / "kept" / job)
 
 
-def forget(home: Home, jobs: Iterable[str]) -> None:
-    """Remove everything that is kept of these jobs."""
+def forget(home: Home, jobs: Iterable[Job]) -> None:
+    """Remove everything that is kept of these jobs, and the files of those that were called."""
+    calls = home.root / "dispatch" / CALLS
     for job in jobs:
-        work = work_of(home, job)
+        work = work_of(home, job.id)
         work.end()
         work.log.unlink(missing_ok=True)
         shutil.rmtree(work.kept, ignore_errors=True)
+        if job.place == f"file://{calls}" and job.inside.strip("/"):
+            shutil.rmtree(calls / job.inside.strip("/"), ignore_errors=True)
 
 
 def file_name(key: str) -> str:
