@@ -14,7 +14,7 @@ VARIABLE = "VOLVOX_INBOX"
 
 
 def open_inbox(home: Home, address: str = "") -> Inbox:
-    """The inbox at `address`, else at the one that VOLVOX_INBOX names, else in the file `functions/inbox.db` of `home`.
+    """The inbox at `address`, else at the one that VOLVOX_INBOX names, else in the file `dispatch/inbox.db` of `home`.
 
     Args:
         home: Whose inbox.
@@ -35,5 +35,5 @@ def open_inbox(home: Home, address: str = "") -> Inbox:
         raise InvalidInput(f"{VARIABLE} begins with {scheme}://; give postgresql://USER@HOST/DATABASE or a file's path")
     from volvox.inbox.sqlite import SQLite
 
-    path = Path(urlsplit(address).path) if scheme else Path(address or home.root / "functions" / "inbox.db")
+    path = Path(urlsplit(address).path) if scheme else Path(address or home.root / "dispatch" / "inbox.db")
     return Inbox(SQLite(path.expanduser().absolute()))

@@ -272,7 +272,7 @@ def test_what_was_recorded_is_there_for_the_next_process(inbox: Inbox, address: 
 def test_the_home_has_an_inbox_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOLVOX_INBOX", raising=False)
     open_inbox(Home(tmp_path)).close()
-    assert (tmp_path / "functions" / "inbox.db").is_file()
+    assert (tmp_path / "dispatch" / "inbox.db").is_file()
 
 
 @pytest.mark.parametrize(
