@@ -184,8 +184,8 @@ def train_arguments() -> dict[str, Any]:
             load_default="auto",
             validate=validate.OneOf(["auto", "true", "false"]),
             metadata={
-                "description": "torch.compile; auto: on a GPU, timm's from a million images to learn from in all; a step of "
-                "resnet-small is recorded there instead and replayed"
+                "description": "torch.compile; auto: no, but on a GPU, from 200,000 images to learn from in all, a "
+                "step of resnet-small is recorded and replayed"
             },
         ),
         "workers": Integer(

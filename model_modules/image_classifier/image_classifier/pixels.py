@@ -16,7 +16,6 @@ from image_classifier.data import Split, refused
 from image_classifier.preprocessing import Preprocessing, UnreadableImage
 
 _SHARE_OF_MEMORY = 0.25
-_AT_ONCE = 64  # images that a thread decodes before it asks for more; asking for each takes as long as a small image
 _SHARE_OF_GPU = 0.1  # activations need the rest
 
 
@@ -83,17 +82,8 @@ class Pixels:
     def _decoded(self, indices: list[int] | range) -> Tensor:
         if not len(indices):  # what is left of the last batch may be fewer images than there are processes
             return torch.empty(0, self.preprocessing.channels, *2 * [self.preprocessing.size], dtype=torch.uint8)
-        count = len(indices)
-        found = np.empty((count, self.preprocessing.channels, *2 * [self.preprocessing.size]), np.uint8)
-        some = min(_AT_ONCE, -(-count // self.workers))
-
-        def decode(start: int) -> None:
-            for at in range(start, min(start + some, count)):
-                found[at] = self._decode(indices[at])
-
         with ThreadPoolExecutor(self.workers) as pool:
-            list(pool.map(decode, range(0, count, some)))
-        return torch.from_numpy(found)
+            return torch.from_numpy(np.stack(list(pool.map(self._decode, indices))))
 
     def _decode(self, index: int) -> np.ndarray:
         try:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("pytorch_lightning", reason="training needs the extra `train`")
 
-from image_classifier import api, checkpoints  # noqa: E402
+from image_classifier import api, checkpoints, training  # noqa: E402
 from webargs import ValidationError  # noqa: E402
 
 from .conftest import write_dataset  # noqa: E402
@@ -227,10 +228,39 @@ def test_an_unknown_timm_backbone_is_refused_whether_timm_is_there_or_not(datase
     assert "timm" in refused.value.messages["backbone"][0]
 
 
+@pytest.mark.parametrize(
+    ("given", "compiled", "recorded"),
+    [
+        ({}, False, True),
+        ({"compile": "true"}, True, False),
+        ({"compile": "false"}, False, False),
+        ({"images": 10_000}, False, False),
+        ({"backbone": "timm:resnet18"}, False, False),
+        ({"freeze_epochs": 1}, False, False),
+        ({"world": 2}, False, False),
+        ({"on_gpu": False}, False, False),
+    ],
+)
+def test_steps_are_recorded_where_it_pays_and_compiled_where_somebody_asks(given, compiled, recorded):
+    told = {"compile": "auto", "images": 100_000, "backbone": "resnet-small", "freeze_epochs": 0}
+    told |= {"world": 1, "on_gpu": True, **given}
+    plan = SimpleNamespace(epochs=10, backbone=told["backbone"], freeze_epochs=told["freeze_epochs"])
+    task = SimpleNamespace(
+        plan=plan,
+        arguments={"compile": told["compile"]},
+        network=SimpleNamespace(dropout=0.1),
+        train=range(told["images"]),
+        world=told["world"],
+        on_gpu=told["on_gpu"],
+    )
+    assert training._faster(task) == (compiled, recorded)
+
+
 @pytest.mark.parametrize("precision", ["32", "bf16"])
-def test_on_a_gpu_recorded_steps_learn_what_plain_ones_learn(dataset, tmp_path, precision):
+def test_on_a_gpu_recorded_steps_learn_what_plain_ones_learn(dataset, tmp_path, precision, monkeypatch):
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU here")
+    monkeypatch.setattr(training, "_WORTH_RECORDING", 0)
     options = {"data": dataset, "accelerator": "gpu", "epochs": 12, "batch_size": 12, "precision": precision}
     plain, recorded = (api.train(output=tmp_path / way, compile=way, **options) for way in ("false", "auto"))
     assert recorded["metrics"]["val_accuracy"] >= 0.9
