@@ -2,6 +2,6 @@
 
 from volvox.buckets.access import BODIES, ONCE, QUICK, Access, Patience, connect
 from volvox.buckets.bucket import Bucket
-from volvox.buckets.failures import Unsupported, reason
+from volvox.buckets.failures import NoBucket, Unsupported, reason
 
-__all__ = ["BODIES", "ONCE", "QUICK", "Access", "Bucket", "Patience", "Unsupported", "connect", "reason"]
+__all__ = ["BODIES", "ONCE", "QUICK", "Access", "Bucket", "NoBucket", "Patience", "Unsupported", "connect", "reason"]

@@ -29,6 +29,7 @@ class Access:
         access_key_id: Names the credentials; with it, all three are those given here.
         secret_access_key: Signs the requests.
         session_token: Comes with credentials that expire.
+        verify: Whether the server's certificate is checked.
     """
 
     endpoint: str = ""
@@ -37,6 +38,7 @@ class Access:
     access_key_id: str = field(default="", repr=False)
     secret_access_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    verify: bool = True
 
     def completed(self) -> Access:
         """The same with what the environment says where nothing was given.
@@ -115,6 +117,8 @@ def _connect(bucket: str, prefix: str, access: Access, patience: Patience) -> S3
         "connect_timeout": timedelta(seconds=patience.connect),
         "timeout": timedelta(seconds=patience.request),
     }
+    if not access.verify:
+        options["allow_invalid_certificates"] = True
     if patience.silence:
         options["read_timeout"] = timedelta(seconds=patience.silence)
     credentials: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from volvox.buckets.failures import code_in, explained, no_bucket
 from volvox.errors import InvalidInput, VolvoxError
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetResult, ObjectMeta
     from obstore.store import S3Store
 
 T = TypeVar("T")
@@ -26,8 +26,13 @@ _PARTS_AT_ONCE = 4
 class Bucket:
     """A place in a bucket, `s3://bucket/prefix`: everything is asked here, and what fails is told in a sentence."""
 
-    def __init__(self, address: str, access: Access | None = None) -> None:
+    def __init__(self, address: str, access: Access | None = None, *, called: str = "store") -> None:
         """Name the place; nothing is asked yet.
+
+        Args:
+            address: `s3://bucket/prefix`.
+            access: How it is reached.
+            called: What messages call it: the `store`, or a `place`.
 
         Raises:
             InvalidInput: If the address names no bucket, or the access is incomplete.
@@ -36,6 +41,7 @@ class Bucket:
         self.access = (access or Access()).completed()
         self.name, _, prefix = self.address.removeprefix("s3://").partition("/")
         self.prefix = prefix.strip("/")
+        self.called = called
         if not self.address.startswith("s3://") or not self.name or "//" in self.prefix or "@" in self.name:
             raise InvalidInput(f"the address {_without_user(address)!r} names no bucket; give s3://BUCKET/PREFIX")
         self._there = False
@@ -52,16 +58,18 @@ class Bucket:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def head(self, key: str) -> ObjectMeta | None:
-        """What is known of an object, or None if it is not there.
+    def head(self, key: str, version: str = "") -> ObjectMeta | None:
+        """What is known of an object, or of one version of it, or None if it is not there.
 
         Raises:
             InvalidInput: If there is no such bucket, or the credentials are refused or have expired.
             Unavailable: If the server does not answer.
         """
-        import obstore
+        return self._asked(lambda client: _got(client, key, version, head=True).meta, version=version)
 
-        return self._asked(lambda client: obstore.head(client, key))
+    def attributes(self, key: str) -> dict[str, str] | None:
+        """What was written beside an object (`put`'s attributes), or None if it is not there; raises as `head` does."""
+        return self._asked(lambda client: {**_got(client, key, head=True).attributes})
 
     def get(self, key: str, patience: Patience = QUICK) -> tuple[bytes, str] | None:
         """The bytes of a small object and its etag, or None if it is not there; raises as `head` does."""
@@ -73,16 +81,22 @@ class Bucket:
 
         return self._asked(ask, patience)
 
-    def download(self, key: str, take: Callable[[bytes], object]) -> bool:
-        """Hand an object's bytes to `take`, block by block; False if it is not there; raises as `head` does."""
-        import obstore
+    def download(
+        self, key: str, take: Callable[[bytes], object], version: str = "", patience: Patience = BODIES
+    ) -> ObjectMeta | None:
+        """Hand an object's bytes to `take`, block by block; raises as `head` does.
 
-        def ask(client: S3Store) -> bool:
-            for block in obstore.get(client, key).stream(min_chunk_size=_BLOCK):
+        Returns:
+            What is known of the object whose bytes these are, or None if it is not there.
+        """
+
+        def ask(client: S3Store) -> ObjectMeta:
+            answer = _got(client, key, version)
+            for block in answer.stream(min_chunk_size=_BLOCK):
                 take(bytes(block))
-            return True
+            return answer.meta
 
-        return self._asked(ask, BODIES) or False
+        return self._asked(ask, patience, version=version)
 
     def list(self, folder: str) -> Iterator[ObjectMeta]:
         """All objects below `folder`; raises as `head` does."""
@@ -125,7 +139,38 @@ class Bucket:
             return written
         return None
 
-    def upload(self, key: str, source: Path | bytes | Iterable[bytes], size: int) -> None:
+    def create(
+        self, key: str, data: bytes, attributes: dict[str, str] | None = None, patience: Patience = QUICK
+    ) -> bool:
+        """Write an object if there is none, in one step, where the server heeds such conditions.
+
+        Returns:
+            Whether it was written. What was written by a request whose answer was lost is found there by the next one.
+
+        Raises:
+            Unsupported: If the server knows no conditional writes and says so.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        try:
+            self._written(
+                lambda client: obstore.put(client, key, data, mode="create", attributes=attributes),  # pyright: ignore[reportArgumentType]
+                patience,
+                passed=(AlreadyExistsError, PreconditionError),
+            )
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        return True
+
+    def upload(
+        self,
+        key: str,
+        source: Path | bytes | Iterable[bytes],
+        size: int,
+        attributes: dict[str, str] | None = None,
+        patience: Patience = BODIES,
+    ) -> None:
         """Write an object of any size: in parts at once if it is large, and whole or not at all; raises as `head` does.
 
         Args:
@@ -133,16 +178,24 @@ class Bucket:
             source: A file, or bytes, or blocks of them; an exception that these raise is passed on, and nothing is
                 written.
             size: How many bytes, about.
+            attributes: What is kept beside it: `Content-Type`, and names of one's own.
+            patience: How long each request is waited for.
         """
         import obstore
 
+        beside: Any = attributes
         part = max(_PART, size // _MOST_PARTS)
         if size <= part and isinstance(source, Path | bytes):
             data = source.read_bytes() if isinstance(source, Path) else source
-            self._written(lambda client: obstore.put(client, key, data, use_multipart=False), BODIES)
+            self._written(
+                lambda client: obstore.put(client, key, data, attributes=beside, use_multipart=False), patience
+            )
             return
         self._written(
-            lambda client: obstore.put(client, key, source, chunk_size=part, max_concurrency=_PARTS_AT_ONCE), BODIES
+            lambda client: obstore.put(
+                client, key, source, attributes=beside, chunk_size=part, max_concurrency=_PARTS_AT_ONCE
+            ),
+            patience,
         )
 
     def copy(self, source: str, target: str) -> None:
@@ -169,7 +222,11 @@ class Bucket:
         return result["e_tag"] or ""
 
     def _asked(
-        self, ask: Callable[[S3Store], T], patience: Patience = QUICK, passed: tuple[type[Exception], ...] = ()
+        self,
+        ask: Callable[[S3Store], T],
+        patience: Patience = QUICK,
+        passed: tuple[type[Exception], ...] = (),
+        version: str = "",
     ) -> T | None:
         """What `ask` returns; None if what it asks for is not there, in a bucket that is.
 
@@ -187,6 +244,8 @@ class Bucket:
             raise
         except BaseError as error:
             missing, failed = False, str(error)
+        if version and re.search(r"\b400\b", failed.partition("\n")[0]):
+            return None  # what is no version id at all
         if missing and (not self._there or "NoSuchBucket" in failed) and "NoSuchKey" not in failed:
             missing, failed = self._looked_for_bucket(failed)
         if missing:
@@ -215,7 +274,18 @@ class Bucket:
     def _explained(self, failed: str) -> VolvoxError:
         if code_in(failed) is None and re.search(r"\bHEAD\b.*\b(400|403)\b", failed.partition("\n")[0]):
             failed = self._why() or failed  # the answer to a HEAD has no body, hence no reason
-        return explained(failed, self.address, self.server, self.access.region)
+        return self.failure(failed)
+
+    def failure(self, failed: str) -> VolvoxError:
+        """The error for what a library said of a failed request."""
+        return explained(failed, self.address, self.server, self.access.region, self.called)
+
+
+def _got(client: S3Store, key: str, version: str = "", *, head: bool = False) -> GetResult:
+    import obstore
+
+    options: Any = {"head": head, **({"version": version} if version else {})}
+    return obstore.get(client, key, options=options)
 
 
 def _without_user(address: str) -> str:

@@ -8,19 +8,24 @@ from volvox.errors import InvalidInput, Unavailable, VolvoxError
 
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 ELSEWHERE = "or in the Prefect block that VOLVOX_STORE names"
+_OF_A_PLACE = "or in the credentials of the place"
 
 
 class Unsupported(VolvoxError):
     """The server does not offer what was asked for."""
 
 
-def no_bucket(address: str, server: str) -> VolvoxError:
+class NoBucket(InvalidInput):
+    """There is no such bucket."""
+
+
+def no_bucket(address: str, server: str) -> NoBucket:
     """The error for a bucket that is not there."""
     name = address.removeprefix("s3://").partition("/")[0]
-    return InvalidInput(f"the bucket {name!r} does not exist at {server}; create it, or correct the address {address}")
+    return NoBucket(f"the bucket {name!r} does not exist at {server}; create it, or correct the address {address}")
 
 
-def explained(failed: str, address: str, server: str, region: str) -> VolvoxError:
+def explained(failed: str, address: str, server: str, region: str, called: str = "store") -> VolvoxError:
     """The error for what the library said of a failed request; nothing of the server's answer but its code is quoted.
 
     Args:
@@ -28,27 +33,29 @@ def explained(failed: str, address: str, server: str, region: str) -> VolvoxErro
         address: The place that was asked, `s3://bucket/prefix`.
         server: Where it was asked, for people.
         region: The region it was sought in.
+        called: What it is to its users: the `store`, or a `place`.
     """
     code = code_in(failed) or ""
     bucket = address.removeprefix("s3://").partition("/")[0]
-    here = f"the store at {address}"
+    here = f"the {called} at {address}"
+    elsewhere = ELSEWHERE if called == "store" else _OF_A_PLACE
     if code == "NoSuchBucket":
         return no_bucket(address, server)
     if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired"):
         return InvalidInput(
             f"the credentials for {here} have expired ({code}); set new ones in {KEYS} and AWS_SESSION_TOKEN, "
-            f"{ELSEWHERE}"
+            f"{elsewhere}"
         )
     if code == "InvalidAccessKeyId":
-        return InvalidInput(f"{server} does not know the access key for {here}; correct {KEYS}, {ELSEWHERE}")
+        return InvalidInput(f"{server} does not know the access key for {here}; correct {KEYS}, {elsewhere}")
     if code == "SignatureDoesNotMatch":
-        return InvalidInput(f"the secret key for {here} is not the access key's; correct {KEYS}, {ELSEWHERE}")
+        return InvalidInput(f"the secret key for {here} is not the access key's; correct {KEYS}, {elsewhere}")
     if code == "RequestTimeTooSkewed":
         return InvalidInput(f"the clock of this machine differs too much from that of {server}; set it right")
     if code in ("PermanentRedirect", "AuthorizationHeaderMalformed") or "redirect without LOCATION" in failed:
-        return InvalidInput(f"the bucket {bucket!r} is not in region {region}; set its own in AWS_REGION, {ELSEWHERE}")
+        return InvalidInput(f"the bucket {bucket!r} is not in region {region}; set its own in AWS_REGION, {elsewhere}")
     if "169.254.169.254" in failed or "169.254.170.2" in failed:  # where machines of Amazon find their role
-        return InvalidInput(f"there are no credentials for {here}; set {KEYS}, {ELSEWHERE}")
+        return InvalidInput(f"there are no credentials for {here}; set {KEYS}, {elsewhere}")
     if code in ("NotImplemented", "MethodNotAllowed"):
         return Unsupported(f"{server} does not offer what {here} asked for ({code})")
     if code in ("AccessDenied", "AllAccessDisabled") or re.search(r"\b(401|403)\b", failed.partition("\n")[0]):

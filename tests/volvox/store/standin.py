@@ -7,7 +7,7 @@ import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -27,6 +27,7 @@ class StandIn(ThreadingHTTPServer):
         headers_seen: Those of the last request.
         cut_after: After so many bytes of an object the connection is cut.
         uploads: Parts of uploads that are not finished.
+        beside: Headers that were written with an object.
     """
 
     daemon_threads = True
@@ -44,8 +45,9 @@ class StandIn(ThreadingHTTPServer):
         self.headers_seen: dict[str, str] = {}
         self.cut_after: int | None = None
         self.uploads: dict[str, dict[int, bytes]] = {}
+        self.beside: dict[str, dict[str, str]] = {}
         self.mutex = threading.Lock()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -65,6 +67,7 @@ def error(code: str, more: str = "") -> str:
 class _Handler(BaseHTTPRequestHandler):
     server: StandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -85,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
             if bucket not in self.server.buckets:
                 return self.reply(404, error("NoSuchBucket"))
             self.objects = self.server.buckets[bucket]
+            if "versioning" in query:
+                return self.reply(200, "<VersioningConfiguration/>")
             if "list-type" in query:
                 return self.listed(query)
             if "delete" in query:
@@ -121,6 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             if (wanted := self.headers.get("If-Match")) and wanted != found:
                 return self.reply(412, error("PreconditionFailed"))
         self.objects[key] = (body, time.time())
+        self.server.beside[key] = {n: v for n, v in self.headers.items() if n.lower().startswith("x-amz-meta-")}
         if self.server.lost_answers:
             self.server.lost_answers -= 1
             return self.reply(500, error("InternalError"))
@@ -155,23 +161,27 @@ class _Handler(BaseHTTPRequestHandler):
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         contents, folders = "", set()
         for key, (data, at) in sorted(self.objects.items()):
-            if not key.startswith(prefix):
+            if not key.startswith(prefix) or key <= query.get("start-after", ""):
                 continue
             if delimiter and delimiter in key[len(prefix) :]:
                 folders.add(prefix + key[len(prefix) :].partition(delimiter)[0] + delimiter)
                 continue
             when = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at))
+            shown = quote(key) if query.get("encoding-type") == "url" else key
             contents += (
-                f"<Contents><Key>{escape(key)}</Key><LastModified>{when}</LastModified><Size>{len(data)}</Size>"
+                f"<Contents><Key>{escape(shown)}</Key><LastModified>{when}</LastModified><Size>{len(data)}</Size>"
                 f"<ETag>{escape(_etag(data))}</ETag></Contents>"
             )
         contents += "".join(f"<CommonPrefixes><Prefix>{escape(one)}</Prefix></CommonPrefixes>" for one in folders)
-        self.reply(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
+        encoding = f"<EncodingType>{query['encoding-type']}</EncodingType>" if "encoding-type" in query else ""
+        self.reply(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{encoding}{contents}</ListBucketResult>")
 
     def reply(self, status: int, body: str | bytes, at: float = 0.0, etag: str = "") -> None:
         data = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         if at:
+            for name, value in self.server.beside.get(unquote(urlsplit(self.path).path).split("/", 2)[2], {}).items():
+                self.send_header(name, value)
             self.send_header("Last-Modified", formatdate(at, usegmt=True))
             etag = _etag(data)
         if etag:
