@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from volvox.errors import InvalidInput
 from volvox.functions import oscar_form, own_form, scar_form
-from volvox.functions.definition import Function
+from volvox.functions.definition import NAME, Function
 from volvox.functions.document import Value, read_documents, read_text
 from volvox.functions.entries import Entries, Missing, Reading
 from volvox.functions.providers import Providers
 from volvox.functions.values import near
 
 _THEIRS = ("aws", "oscar")
-_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,16 @@ def parse(text: str, path: Path) -> Definitions:
             "e.g. {model: digits, places: {in: ~/drop, out: ~/answers}}"
         )
     _refuse_other_things(documents)
-    pairs: list[tuple[Function, Value, str]] = []
+    found: list[_Found] = []
     for document in documents:
-        found = document.get("functions")
-        if found is not None and found.kind == "map":
-            pairs += _theirs(document, found, reading)
-        elif found is not None:
-            pairs += _several_own(document, found, reading)
+        several = document.get("functions")
+        if several is not None and several.kind == "map":
+            found += _theirs(document, several, reading)
+        elif several is not None:
+            found += _several_own(document, several, reading)
         else:
-            function = own_form.read(document, reading, alone=len(documents) == 1)
-            pairs += [(function, document, "")] if function else []
-    functions = _kept_apart(pairs, reading)
+            found += _one(lambda each: own_form.read(each, reading, alone=len(documents) == 1), document, reading)
+    functions = _kept_apart(found, reading)
     if reading.mistakes:
         raise InvalidInput("\n".join(dict.fromkeys(reading.mistakes)))
     if not functions:
@@ -109,35 +108,47 @@ def _refuse_other_things(documents: Sequence[Value]) -> None:
             )
 
 
-def _theirs(document: Value, functions: Value, reading: Reading) -> list[tuple[Function, Value, str]]:
+class _Found(NamedTuple):
+    """A function and where it stands; `cluster` tells it from another of its name, `missing` are places in a list."""
+
+    function: Function
+    value: Value
+    cluster: str
+    missing: range
+
+
+def _one(read: Callable[[Value], Function | None], value: Value, reading: Reading, cluster: str = "") -> list[_Found]:
+    """What one reader makes of a value."""
+    before = len(reading.missing)
+    function = read(value)
+    return [_Found(function, value, cluster, range(before, len(reading.missing)))] if function else []
+
+
+def _theirs(document: Value, functions: Value, reading: Reading) -> list[_Found]:
     top, entries = Entries(document, reading), Entries(functions, reading)
     top.get("functions")
     providers = Providers(reading)
     providers.read(top.get("storage_providers"), top.get("clusters"))
-    found: list[tuple[Function, Value, str]] = []
+    found: list[_Found] = []
     for item in entries.items("aws"):
-        if function := scar_form.read(item, providers, reading):
-            found.append((function, item.get("lambda") or item, "aws"))
+        found += _one(lambda each: scar_form.read(each, providers, reading), item, reading, "aws")
     for item in entries.items("oscar"):
         if item.kind != "map" or not item.entries:
-            reading.mistakes.append(
-                str(item.wrong(f"is {item.told}; write CLUSTER: and below it the keys of the service"))
-            )
+            told = f"is {item.told}; write CLUSTER: and below it the keys of the service"
+            reading.mistakes.append(str(item.wrong(told)))
         for cluster, service in item.entries:
-            if function := oscar_form.read(cluster, service, providers, reading):
-                found.append((function, service, str(function.settings["cluster_id"])))
+            one = _one(lambda each, at=cluster: oscar_form.read(at, each, providers, reading), service, reading)
+            found += [each._replace(cluster=str(each.function.settings["cluster_id"])) for each in one]
     for name, value in entries.rest():
-        reading.mistakes.append(
-            str(value.wrong(f"is no provider of functions{near(name, _THEIRS)}; there are aws and oscar"))
-        )
+        told = f"is no provider of functions{near(name, _THEIRS)}; there are aws and oscar"
+        reading.mistakes.append(str(value.wrong(told)))
     for name, value in top.rest():
-        reading.warn(
-            value, f"is not known{near(name, ('functions', 'storage_providers', 'clusters'))}; it does nothing"
-        )
+        known = ("functions", "storage_providers", "clusters")
+        reading.warn(value, f"is not known{near(name, known)}; it does nothing")
     return found
 
 
-def _several_own(document: Value, functions: Value, reading: Reading) -> list[tuple[Function, Value, str]]:
+def _several_own(document: Value, functions: Value, reading: Reading) -> list[_Found]:
     top = Entries(document, reading)
     top.get("functions")
     shared = top.get("providers")
@@ -148,37 +159,38 @@ def _several_own(document: Value, functions: Value, reading: Reading) -> list[tu
         )
     if functions.kind != "list":
         reading.mistakes.append(str(functions.wrong(f"is {functions.told}; write a list of functions")))
-    found = [
-        (own_form.read(item, reading, alone=len(functions.items) == 1, shared=shared), item) for item in functions.items
-    ]
-    return [(function, item, "") for function, item in found if function]
-
-
-def _kept_apart(pairs: Sequence[tuple[Function, Value, str]], reading: Reading) -> list[Function]:
-    """One name each: services of the same name on several clusters have the cluster's added."""
-    names = Counter(function.name for function, _, _ in pairs)
-    found: list[Function] = []
-    lines: dict[str, Value] = {}
-    for function, value, where in pairs:
-        name = function.name
-        if names[name] > 1 and where:
-            name = f"{function.name}.{where}"
-            if len(name) > _LONGEST_NAME:
-                reading.mistakes.append(
-                    str(value.wrong(f"has a name with its cluster, {name!r}, of more than 64 characters"))
-                )
-                continue
-            reading.warn(value, f"is called {name!r} here, as {function.name!r} stands in the file several times")
-        if name in lines:
-            spot, other = value.get("name") or value, lines[name]
-            reading.mistakes.append(
-                str(spot.wrong(f"is {name!r}, which stands in line {other.line} too; use another name"))
-            )
-            continue
-        lines[name] = value.get("name") or value
-        changes = {"name": name, "settings": {**function.settings, "name": function.name}}
-        found.append(function if name == function.name else Function.model_validate({**dict(function), **changes}))
+    alone = len(functions.items) == 1
+    found: list[_Found] = []
+    for item in functions.items:
+        found += _one(lambda each: own_form.read(each, reading, alone=alone, shared=shared), item, reading)
     return found
+
+
+def _kept_apart(found: Sequence[_Found], reading: Reading) -> list[Function]:
+    """One name each: services of the same name on several clusters have the cluster's added."""
+    names = Counter(each.function.name for each in found)
+    functions: list[Function] = []
+    lines: dict[str, int] = {}
+    for function, value, cluster, missing in found:
+        name, spot = function.name, value.get("name") or (value.get("lambda") or value).get("name") or value
+        if names[name] > 1 and cluster:
+            name = f"{function.name}.{cluster}"
+            if not NAME.fullmatch(name):
+                told = f"would be called {name!r} to be told from the others of its name, and no function can be"
+                reading.mistakes.append(str(spot.wrong(f"{told}; give them names of their own")))
+                continue
+            told = f"is called {name!r} here, as {function.name!r} stands in the file several times"
+            reading.warn(spot, told)
+        if name in lines:
+            told = f"is {name!r}, which stands in line {lines[name]} too; use another name"
+            reading.mistakes.append(str(spot.wrong(told)))
+            continue
+        lines[name] = spot.line
+        for index in missing:
+            reading.missing[index] = replace(reading.missing[index], function=name)
+        changes = {"name": name, "settings": {**function.settings, "name": function.name}}
+        functions.append(function if name == function.name else Function.model_validate({**dict(function), **changes}))
+    return functions
 
 
 def _line(told: str) -> int:

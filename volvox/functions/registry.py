@@ -140,16 +140,33 @@ def apply(
 
 
 def apply_all(
-    home: Home, wanted: Sequence[Function], *, source: str = "", dry_run: bool = False, fill: Fill = from_catalogue
+    home: Home,
+    wanted: Sequence[Function],
+    *,
+    source: str | Sequence[str] = "",
+    dry_run: bool = False,
+    fill: Fill = from_catalogue,
 ) -> list[Change]:
-    """As `apply`, for several that are checked together; killed in between, the next call does the rest."""
+    """As `apply`, for several that are checked together; killed in between, the next call does the rest.
+
+    Args:
+        home: Where.
+        wanted: The functions; a name stands once.
+        source: The file of all of them, or of each.
+        dry_run: Whether to write nothing.
+        fill: What knows the models' metadata.
+
+    Raises:
+        InvalidInput: As for `apply`.
+    """
+    sources = [source] * len(wanted) if isinstance(source, str) else source
     with _locked(home, dry_run):
         present = functions(home)
         future = {name: each.function for name, each in present.items()} | {each.name: each for each in wanted}
         refuse_loops(future, [each.name for each in wanted])
         changes = []
-        for function in wanted:
-            made = Registered(function, fill(home, function), function.version, source, time.time(), active=True)
+        for function, origin in zip(wanted, sources, strict=True):
+            made = Registered(function, fill(home, function), function.version, origin, time.time(), active=True)
             changes.append(change := _compared(made, present.get(function.name), _active_if_whole(home, function.name)))
             if change.kind != "unchanged" and not dry_run:
                 _keep(home, made)
