@@ -74,6 +74,7 @@ class Zygote:
         self.starting = asyncio.create_task(self._start())
 
     async def _start(self) -> None:
+        told: dict[str, Any]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._connection = ours
