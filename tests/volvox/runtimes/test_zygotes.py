@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -128,30 +127,34 @@ def test_a_second_dispatcher_of_the_folder_knows_what_to_import(bench) -> None:
     bench(test)
 
 
-@pytest.mark.parametrize(
-    ("library", "said"),
-    [
-        ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "threads"),
-        ("import os\nos._exit(1)", "ended while its libraries were imported"),
-    ],
-)
-def test_libraries_that_cannot_be_forked_are_said_so_and_workers_are_started_plainly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, library: str, said: str
+def test_a_library_that_starts_a_thread_is_imported_after_the_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "odd_library.py").write_text(library)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(write_tiny(tmp_path / "site")), str(tmp_path)]))
+    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    (tmp_path / "odd_library.py").write_text(thread)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     async def test() -> None:
         zygotes = Zygotes(tmp_path / "zygotes")
         key = zygotes.prepare("", ["json", "odd_library", "no_such_library"])
-        with caplog.at_level(logging.WARNING):
-            zygote = zygotes.get(key)
-            assert zygote is not None
-            await zygote.starting
-        assert said in zygote.why_not and said in caplog.text
-        assert zygotes.get(key) is None
+        zygote = zygotes.get(key)
+        assert zygote is not None
+        await zygote.starting
+        assert zygotes.get(key) is zygote and zygote.why_not == ""
+        assert json.loads((tmp_path / "zygotes" / f"{key}.json").read_text()) == ["json", "no_such_library"]
         await zygotes.close()
+        assert processes_with(str(tmp_path)) == []
 
+    asyncio.run(test())
+
+
+def test_where_nothing_can_be_forked_that_is_said_and_workers_are_started_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "odd_library.py").write_text("import os\nos._exit(1)")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(write_tiny(tmp_path / "site")), str(tmp_path)]))
+
+    async def test() -> None:
         made = Local(tmp_path)
         runtime = made.runtime
         assert isinstance(runtime, LocalRuntime)
@@ -164,6 +167,7 @@ def test_libraries_that_cannot_be_forked_are_said_so_and_workers_are_started_pla
         assert not await made.left()
 
     asyncio.run(test())
+    assert "ended while its libraries were imported" in caplog.text
 
 
 def test_one_of_which_something_was_installed_since_is_not_used(tmp_path: Path, monkeypatch) -> None:
