@@ -65,6 +65,8 @@ class Outcome:
         seconds: How long the model or script was at it.
         started_seconds: How long an instance had to be waited for that was being started; 0 with a warm one.
         outputs: What a runtime that writes outputs itself has written: `{"url", "key", "size"}` each.
+        printed: What a script wrote to standard output, 1 MB at most: the answer of one that wrote no file.
+        notes: What else is worth telling, a sentence each: files that were left out, for one.
     """
 
     job: str
@@ -74,6 +76,8 @@ class Outcome:
     seconds: float = 0.0
     started_seconds: float = 0.0
     outputs: tuple[dict[str, Any], ...] = ()
+    printed: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import logging
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from volvox.errors import InvalidInput, ModuleFailed, NotFound, VolvoxError
 from volvox.functions.definition import Function
 from volvox.modules import interpreter
 from volvox.runtimes import answers, printed, zygotes
-from volvox.runtimes.instances import CallAsk, Instances, Late, Moved, Scale
+from volvox.runtimes.instances import CallAsk, Instances, Late, Moved
 from volvox.runtimes.interface import Call, Instance, Kind, Outcome, Status
-from volvox.runtimes.models import Model, Models
+from volvox.runtimes.models import Models
 from volvox.runtimes.printed import Printed
+from volvox.runtimes.scripts import Process, ScriptVersion, Secret, finished
+from volvox.runtimes.versions import Version, python_of
 from volvox.serving import smoke
-from volvox.serving.served import Deployed
 from volvox.serving.worker import Worker
 
 _START_SECONDS = 180.0
@@ -36,54 +37,28 @@ _FORKED_SECONDS = 10.0  # and three times what a plain start took: then a forked
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class Version:
-    """One version of one function, as it is deployed.
-
-    Attributes:
-        function: Its definition.
-        version: What the dispatcher calls it.
-        model: What answers.
-        described: What its module says of itself.
-        libraries: What a process for it may have imported before; empty: nothing is known.
-        plain_seconds: How long a start takes that is not forked.
-    """
-
-    function: Function
-    version: str
-    model: Model
-    described: dict[str, Any]
-    libraries: list[str]
-    plain_seconds: float = 0.0
-    zygote: str = ""
-    instances: Instances = None  # pyright: ignore[reportAssignmentType] - set in the next line wherever one is made
-
-    def as_json(self) -> dict[str, Any]:
-        """As it is kept."""
-        return {
-            "function": self.function.model_dump(mode="json"),
-            "version": self.version,
-            "model": self.model.as_json(),
-            "described": self.described,
-            "libraries": self.libraries,
-            "plain_seconds": self.plain_seconds,
-            "cold_seconds": self.instances.start_seconds,
-        }
-
-
 class LocalRuntime:
     """Warm processes of this machine."""
 
     name = "local"
     fetches = False
 
-    def __init__(self, folder: Path, models: Models, *, fork: bool = True) -> None:
-        """Functions of `models`; `folder` is this runtime's own. `fork`: whether cold starts are forked."""
+    def __init__(self, folder: Path, models: Models, *, secret: Secret | None = None, fork: bool = True) -> None:
+        """A runtime without functions, or with those that are in its folder.
+
+        Args:
+            folder: This runtime's own.
+            models: Where models are found.
+            secret: What reads a secret that a script's environment names; it is called for each call.
+            fork: Whether cold starts are forked.
+        """
         self.folder = folder
         self._models = models
         self._fork = fork
+        self._secret = secret
+        self._process = Process()
         self._zygotes = zygotes.Zygotes(folder / ".zygotes")
-        self._all: dict[str, Version] = {}
+        self._all: dict[str, Version | ScriptVersion] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._retiring: dict[Version, asyncio.Task[None]] = {}
         self._removed: set[Instances] = set()
@@ -92,18 +67,20 @@ class LocalRuntime:
 
     async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
         """As `Runtime.deploy`."""
-        if not function.model:
-            raise InvalidInput(_NO_IMAGES.format(name=function.name))
         async with self._lock(function.name):
+            if not function.model:
+                await self._deploy_script(function, version)
+                return
             model = await asyncio.to_thread(self._models.resolve, function.model)
             present = self._there(function.name)
-            if present is not None and present.version == version and present.model.digest == model.digest:
+            before = present if isinstance(present, Version) else None
+            if before is not None and before.version == version and before.model.digest == model.digest:
                 return
-            known = present.libraries if present is not None and present.model.module == model.module else []
-            made = self._made(Version(function, version, model, {}, known))
+            known = before.libraries if before is not None and before.model.module == model.module else []
+            made = Version(function, version, model, self._start, libraries=known)
             try:
                 await self._prove(made, tell)
-                self._write(made)
+                self._write(function.name, made.as_json())
             except BaseException:
                 await made.instances.end()
                 if present is None:
@@ -113,13 +90,15 @@ class LocalRuntime:
             made.instances.look()
             if present is not None:
                 tell(f"version {model.version} answers; the one before ends when it has answered what it is at")
-                await asyncio.shield(self._retire(present))
+                await self._drained(present)
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`."""
         found = self._there(name)
         if found is None:
             return Status("absent")
+        if isinstance(found, ScriptVersion):
+            return Status("ready", found.version, "", tuple(found.told()), found.start_seconds)
         instances: list[Instance] = []
         for one in (found, *(old for old in self._retiring if old.function.name == name)):
             instances += one.instances.told(one.version)
@@ -131,7 +110,7 @@ class LocalRuntime:
     async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
         """As `Runtime.invoke`; calls of several invocations are answered together too."""
         self._get(name)
-        return list(await asyncio.gather(*(self._call(name, call) for call in calls)))
+        return await finished(*(self._call(name, call) for call in calls))
 
     async def scale(self, name: str, instances: int) -> None:
         """As `Runtime.scale`; so many are kept from then on.
@@ -143,6 +122,8 @@ class LocalRuntime:
         """
         async with self._lock(name):
             found = self._get(name)
+            if isinstance(found, ScriptVersion):
+                return  # a process for each call: there is nothing to keep warm
             most = found.function.scaling.max_scale
             if not 0 <= instances <= most:
                 raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
@@ -162,17 +143,21 @@ class LocalRuntime:
             found = self._there(name)
             self._all.pop(name, None)
             (self.folder / name / "deployed.json").unlink(missing_ok=True)
-            old = [one for one in self._retiring if one.function.name == name]
-            for one in (*old, *([found] if found else [])):
+            for one in [one for one in self._retiring if one.function.name == name]:
                 self._removed.add(one.instances)
                 await one.instances.end()
+            if isinstance(found, ScriptVersion):
+                await found.end()
+            elif found is not None:
+                self._removed.add(found.instances)
+                await found.instances.end()
             await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
 
     async def close(self) -> None:
         """As `Runtime.close`."""
         there = [*self._all.values(), *self._retiring]
         self._all.clear()
-        await asyncio.gather(*(one.instances.end() for one in there))
+        await asyncio.gather(*(one.end() if isinstance(one, ScriptVersion) else one.instances.end() for one in there))
         await self._zygotes.close()
 
     # -- deploying -------------------------------------------------------------------------------------------------
@@ -200,7 +185,7 @@ class LocalRuntime:
         """Start an instance: forked where that is possible."""
         try:
             weights = await asyncio.to_thread(self._models.weights, made.model)
-            python = (await asyncio.to_thread(interpreter.inspect, _python(made.function))).path
+            python = (await asyncio.to_thread(interpreter.inspect, python_of(made.function))).path
         except VolvoxError as error:
             raise ModuleFailed(f"model {made.model.name!r} did not start: {error}") from error
         output = printed.new_file(self.folder / made.function.name / "logs")
@@ -230,19 +215,28 @@ class LocalRuntime:
 
     def _prepare(self, made: Version) -> None:
         if self._fork and made.libraries:
-            made.zygote = self._zygotes.prepare(_python(made.function), made.libraries)
+            made.zygote = self._zygotes.prepare(python_of(made.function), made.libraries)
 
-    def _made(self, version: Version) -> Version:
-        """The version with its instances, of which there is none yet."""
-        model, function = version.model, version.function
-        deployed = Deployed(
-            name=function.name[:100], version=model.version, model_version=model.digest, module=model.module,
-            python=_python(function), labels=model.labels,
-        )  # fmt: skip
-        scaling = function.scaling
-        scale = Scale(scaling.min_scale, scaling.max_scale, scaling.idle_seconds, function.resources.memory_mb)
-        version.instances = Instances(deployed, scale, lambda: self._start(version), scaling.batch)
-        return version
+    async def _deploy_script(self, function: Function, version: str) -> None:
+        if not function.settings.get("as_process"):
+            raise InvalidInput(
+                f"function {function.name!r} is an image, and runtime local has no container engine: name runtime "
+                "docker, or say `as_process: true` to have its script run on this machine, without the image"
+            )
+        if not function.script and not function.command:
+            raise InvalidInput(f"function {function.name!r} has neither a script nor a command to run on this machine")
+        present = self._there(function.name)
+        if present is not None and present.version == version:
+            return
+        made = self._all[function.name] = ScriptVersion(function, version, self.folder / function.name)
+        made.folder.mkdir(parents=True, exist_ok=True)
+        self._write(function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None})
+        if present is not None:
+            await self._drained(present)
+
+    async def _drained(self, present: Version | ScriptVersion) -> None:
+        """Wait until the version before has answered what it is at, and is gone."""
+        await asyncio.shield(present.drained() if isinstance(present, ScriptVersion) else self._retire(present))
 
     def _retire(self, version: Version) -> asyncio.Task[None]:
         """Have the calls it was not at put to the new version, and end it when it has answered the others."""
@@ -260,6 +254,8 @@ class LocalRuntime:
             found = self._there(name)
             if found is None:
                 return Outcome(call.job, "cancelled", f"function {name!r} was removed")
+            if isinstance(found, ScriptVersion):
+                return await found.call(call, self._process, self._secret)
             cold = not found.instances.ready
             following: list[Printed] = []
 
@@ -313,46 +309,36 @@ class LocalRuntime:
 
     # -- what is kept ----------------------------------------------------------------------------------------------
 
-    def _get(self, name: str) -> Version:
+    def _get(self, name: str) -> Version | ScriptVersion:
         if (found := self._there(name)) is None:
             raise NotFound(f"function {name!r} is not deployed on this machine; apply its file first")
         return found
 
-    def _there(self, name: str) -> Version | None:
+    def _there(self, name: str) -> Version | ScriptVersion | None:
         """The version that calls go to; after a start of the dispatcher it is read from where it is kept."""
         if name not in self._all:
             try:
                 told = json.loads((self.folder / name / "deployed.json").read_text())
-                kept = Version(
-                    Function.model_validate(told["function"]), told["version"], Model.from_json(told["model"]),
-                    told["described"], told["libraries"], told["plain_seconds"],
-                )  # fmt: skip
+                if told["model"] is None:
+                    function = Function.model_validate(told["function"])
+                    self._all[name] = ScriptVersion(function, told["version"], self.folder / name)
+                    return self._all[name]
+                kept = Version.from_json(told, self._start)
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.error("what is deployed as %r cannot be read (%s); deploy it again", name, error)
                 return None
-            self._all[name] = self._made(kept)
-            kept.instances.description, kept.instances.start_seconds = kept.described, told.get("cold_seconds")
+            self._all[name] = kept
             self._prepare(kept)
             kept.instances.look()
         return self._all[name]
 
-    def _write(self, version: Version) -> None:
-        path = self.folder / version.function.name / "deployed.json"
+    def _write(self, name: str, told: dict[str, Any]) -> None:
+        path = self.folder / name / "deployed.json"
         temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(version.as_json()))
+        temporary.write_text(json.dumps(told))
         temporary.replace(path)
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
-
-
-_NO_IMAGES = (
-    "function {name!r} is an image, and runtime local has no container engine; name runtime docker"
-)  # fmt: skip
-
-
-def _python(function: Function) -> str:
-    """The interpreter that the definition asks for; empty: this one."""
-    return str(function.settings.get("python") or "")

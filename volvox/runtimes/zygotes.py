@@ -24,6 +24,7 @@ _START_SECONDS = 120.0
 _FORK_SECONDS = 5.0
 _MESSAGE = 1 << 16
 _MOST = 4
+_TRIES = 4
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,28 @@ class Zygote:
         self.starting = asyncio.create_task(self._start())
 
     async def _start(self) -> None:
+        """Start it; libraries that must not be there when a process is forked are left out."""
+        told: dict[str, Any] = {}
+        for _ in range(_TRIES):
+            told = await self._launched()
+            if "ready" in told:
+                self._folders = told["folders"]
+                return
+            await self._ended()
+            names = json.loads(self._libraries.read_text())
+            kept = [name for name in names if name.partition(".")[0] not in told.get("blame", ())]
+            if not kept or len(kept) == len(names):
+                break
+            self._libraries.write_text(json.dumps(kept))
+            log.info("%s, which start threads, are imported after a fork, not before", ", ".join(told["blame"]))
+        self.why_not = told.get("unsafe") or "it ended while its libraries were imported"
+        log.warning("no process with the libraries of %s is kept: %s", self._libraries, self.why_not)
+
+    async def _launched(self) -> dict[str, Any]:
+        """Start the process; what it says when its libraries are imported."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self._connection = ours
+        self._connection, self._ready = ours, asyncio.get_running_loop().create_future()
         try:
             with theirs, self._output.open("ab") as stream:
                 self._process = await asyncio.create_subprocess_exec(
@@ -86,15 +106,9 @@ class Zygote:
                     env={**interpreter.environment(self._python), "PYTHONUNBUFFERED": "1"}, start_new_session=True,
                 )  # fmt: skip
             asyncio.get_running_loop().add_reader(ours, self._receive)
-            told = await asyncio.wait_for(self._ready, _START_SECONDS)
+            return await asyncio.wait_for(self._ready, _START_SECONDS)
         except (OSError, TimeoutError) as error:
-            told = {"unsafe": f"it did not start ({str(error) or 'it took too long'})"}
-        if "ready" in told:
-            self._folders = told["folders"]
-            return
-        self.why_not = told.get("unsafe") or "it ended while its libraries were imported"
-        log.warning("no process with the libraries of %s is kept: %s", self._libraries, self.why_not)
-        await self.end()
+            return {"unsafe": f"it did not start ({str(error) or 'it took too long'})"}
 
     async def spawn(self, asked: Spawned) -> Process:
         """Fork a worker; waits until the libraries are imported.
@@ -134,6 +148,9 @@ class Zygote:
         if not self.starting.done() and self.starting is not asyncio.current_task():
             self.starting.cancel()
             await asyncio.wait([self.starting])
+        await self._ended()
+
+    async def _ended(self) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # the kernel ends those that were forked with it
@@ -168,12 +185,13 @@ class Zygote:
             asyncio.get_running_loop().remove_reader(self._connection)
             self._connection.close()
             self._connection = None
-        self.why_not = self.why_not or "it has ended"
         if not self._ready.done():
             self._ready.set_result({})
+        elif self.starting.done():
+            self.why_not = self.why_not or "it has ended"
         for asked in self._asked:
             if not asked.done():
-                asked.set_exception(Unavailable(self.why_not))
+                asked.set_exception(Unavailable(self.why_not or "it has ended"))
                 asked.exception()
         self._asked.clear()
         for child in self.children.values():
@@ -198,7 +216,8 @@ class Zygotes:
             self._let_go(found)
             self._folder.mkdir(parents=True, exist_ok=True)
             names = self._folder / f"{key}.json"
-            names.write_text(json.dumps(list(libraries)))
+            if not names.exists():  # else it is known already what must be left out
+                names.write_text(json.dumps(list(libraries)))
             found = Zygote(python, names, self._folder / f"{key}.log")
         self._all[key] = found
         for other in [*self._all][: -self._most]:

@@ -7,7 +7,8 @@ the process was forked would never let go of it in the new one.
 Both sides send JSON over a socket that keeps messages apart:
 
 * Once, from here: `{"ready": PID, "missing": [names that cannot be imported], "folders": {FOLDER: time of change}}`,
-  or `{"unsafe": REASON}` and the end. When a distribution is installed or removed, its folder gets another time.
+  or `{"unsafe": REASON, "blame": [libraries that did it]}` and the end: without these it may be safe. When a
+  distribution is installed or removed, its folder gets another time.
 * To here: `{"loop": [arguments of volvox.worker.loop], "environment": {}}` with three descriptors: the socket and the
   page of memory of that loop, and the file that gets what it prints. Answered, in order, by `{"forked": PID}`.
 * From here, when such a process has ended: `{"ended": PID, "code": N}`; a signal's number is negative.
@@ -119,9 +120,9 @@ def main(arguments: list[str] | None = None) -> int:
         for folder in sys.path
         if folder.endswith(("site-packages", "dist-packages")) and os.path.isdir(folder)  # noqa: PTH112
     }
-    missing = preload(json.loads(asked.libraries.read_text()))
+    missing, blamed = preload(json.loads(asked.libraries.read_text()))
     if reason := unsafe():
-        connection.send(json.dumps({"unsafe": reason}).encode())
+        connection.send(json.dumps({"unsafe": reason, "blame": blamed}).encode())
         return 1
     gc.collect()
     gc.freeze()  # what is here stays shared with those that are forked
@@ -137,34 +138,50 @@ def main(arguments: list[str] | None = None) -> int:
     return _loop(message, descriptors)
 
 
-def preload(names: list[str]) -> list[str]:
-    """Import modules; the names of those that cannot be."""
+def preload(names: list[str]) -> tuple[list[str], list[str]]:
+    """Import modules; the names of those that cannot be, and the packages whose import started a thread that stays."""
     from volvox.worker import loop  # noqa: F401 - what every worker needs
 
-    missing = []
+    missing, blamed = [], []
+    threads = staying = _threads()
     for name in names:
         if name not in sys.modules:
             try:
                 importlib.import_module(name)
-            except (Exception, SystemExit):  # noqa: BLE001, RUF100 - a library may raise anything
+            except (Exception, SystemExit):
                 missing.append(name)
-    return missing
+            if (now := _threads()) > threads:
+                threads = _staying_threads()
+                if threads > staying:
+                    blamed.append(name.partition(".")[0])
+                staying = threads
+            else:
+                threads = now
+    return missing, blamed
 
 
 def unsafe() -> str:
     """Why this process must not be forked; empty if it may."""
     if threading.active_count() > 1:
         return f"importing its libraries started {threading.active_count() - 1} threads of Python"
-    if (pid := os.fork()) == 0:  # libraries that know of forking end their threads before one
-        os._exit(0)
-    os.waitpid(pid, 0)
-    threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - Path has no such thing before 3.?
-    if threads > 1:
+    if (threads := _staying_threads()) > 1:
         return f"importing its libraries started {threads - 1} threads"
     torch = sys.modules.get("torch")
     if torch is not None and getattr(torch, "cuda", None) is not None and torch.cuda.is_initialized():
         return "importing its libraries took hold of a GPU"
     return ""
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - Python 3.8 reads this
+
+
+def _staying_threads() -> int:
+    """Threads that are there after a fork; libraries that know of forking end theirs before one."""
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return _threads()
 
 
 def _loop(message: dict[str, Any], descriptors: list[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,12 +121,12 @@ def processes_with(text: str) -> list[int]:
     """Processes whose command or environment names `text`, this one left out."""
     found = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or process_started(int(entry.name)) is None:
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid() or process_started(int(entry.name)) is None:
             continue
         try:
             told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
         except OSError:
             continue
-        if text.encode() in told and b"pytest" not in (entry / "cmdline").read_bytes():
+        if text.encode() in told:
             found.append(int(entry.name))
     return found
