@@ -53,6 +53,8 @@ def _data_options(command: Any) -> Any:
 @click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
 @click.option("--on", "places", multiple=True, metavar="[STAGE=]POOL",
               help="Work pool of a stage, `here` or `auto`; a pool alone is for training and evaluation.")  # fmt: skip
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1),
+              help="How many processes train together, if the module can; the result is the same.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
@@ -67,6 +69,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     tries: Path | None,
     no_image: bool,
     places: tuple[str, ...],
+    processes: int,
     dry_run: bool,
     as_json: bool,
     arguments: dict[str, Any],
@@ -105,8 +108,10 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "data_options": _given(data_options),
         "image": not no_image,
         "places": parse_places(places),
+        "processes": processes,
     }
     Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
+    _check_processes(module, processes, home)
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     if dry_run:
         from flows import dry_run as rehearsal
@@ -304,6 +309,14 @@ def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, A
     if not all(isinstance(change, dict) for change in changes):
         raise InvalidInput(f"--try {tries} must hold a list of arguments, like [{{seed: 1}}, {{epochs: 40}}]")
     return changes[: max(attempts - 1, 0)] if attempts > 1 else changes
+
+
+def _check_processes(module: str, processes: int, home: Home) -> None:
+    from volvox.modules import calling, discovery
+    from volvox.modules.several import check_processes
+
+    if processes > 1:
+        check_processes(module, processes, asyncio.run(calling.describe(discovery.find(module), home)))
 
 
 def _check_arguments(module: str, chosen: list[dict[str, Any]]) -> None:

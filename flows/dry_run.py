@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from blocks.store import ObjectStore
+from flows.forecasting import records
 from volvox.data.options import Options
 from volvox.data.prepare import FORMAT
 from volvox.errors import VolvoxError
@@ -28,6 +30,7 @@ from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel
 from volvox.settings import Home
 from volvox.store import Store
 
+_EARLY = datetime.min.replace(tzinfo=UTC)
 Does = Literal["reused", "runs", "depends"]
 
 
@@ -49,12 +52,14 @@ class Plan:
         needs: What training must have.
         forecasts: One for each pool, the chosen one first; none if the training is reused.
         trouble: Why the pools' state is not known, or empty.
+        last: The module's newest training of which it is known what was predicted or what it cost.
     """
 
     stages: tuple[StagePlan, ...]
     needs: Needs
     forecasts: tuple[Forecast, ...]
     trouble: str = ""
+    last: TrainedModel | None = None
 
 
 async def plan(
@@ -68,6 +73,7 @@ async def plan(
     data_options: Mapping[str, Any] | None = None,
     image: bool = True,
     places: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Find out what `flows.cycle.cycle` would do with the same parameters.
 
@@ -81,6 +87,7 @@ async def plan(
         data_options: As for the cycle.
         image: As for the cycle.
         places: Stage -> stated pool; `auto` or nothing: by its needs.
+        processes: As for the cycle.
 
     Raises:
         VolvoxError: As the cycle would: an unknown module, a source that is not there, a pool that does not exist.
@@ -89,6 +96,7 @@ async def plan(
     found = discovery.find(module)
     needs = needs_of(found, "training")
     dataset, prepared = await _dataset(store, home, source, dict(data_options or {}))
+    models = await asyncio.to_thread(records, store, "training", TrainedModel)
     model = _model(store, found, dataset, dict(arguments or {}), _weights(store, start_from))
     rows: list[Forecast] = []
     trouble = ""
@@ -99,12 +107,12 @@ async def plan(
         stated = (places or {}).get("training", "")
         rows = cost.forecasts(
             needs, pools, states,
-            training=Training(images, dict(arguments or {})),
-            runs=await asyncio.to_thread(_earlier, store, module),
+            training=Training(images, dict(arguments or {}), processes),
+            runs=cost.earlier_runs(module, models, await asyncio.to_thread(records, store, "data", Dataset)),
             stated="" if stated == "auto" else stated,
         )  # fmt: skip
     stages = (prepared, _training(model, rows), *_after_training(store, name, model, dataset, image))
-    return Plan(stages, needs, tuple(rows), trouble)
+    return Plan(stages, needs, tuple(rows), trouble, _last(models, module))
 
 
 def as_values(made: Plan) -> dict[str, Any]:
@@ -113,6 +121,7 @@ def as_values(made: Plan) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in made.stages],
         "needs": made.needs.model_dump(),
         "training": [asdict(row) for row in made.forecasts],
+        "last_training": _compared(made.last) if made.last else None,
         "prefect": made.trouble or "ok",
     }
 
@@ -125,9 +134,18 @@ def as_text(made: Plan) -> str:
     if made.forecasts:
         head = ("", "pool", "begins", "takes", "costs", "why")
         lines += ["", "training:", table(head, [_row(one) for one in made.forecasts])]
+    if made.last:
+        where = f"on {made.last.place or HERE}"
+        lines += ["", f"the last training of {made.last.module}: {where}, {cost.compared(made.last)}"]
     if made.trouble:
         lines += ["", made.trouble]
     return "\n".join(lines)
+
+
+def _compared(model: TrainedModel) -> dict[str, Any]:
+    """A training as it was predicted and as it was."""
+    told = model.model_dump(mode="json", include={"module", "seconds", "cost", "ended", "foreseen"})
+    return {"place": model.place or HERE, **told}
 
 
 def _row(one: Forecast) -> tuple[str, ...]:
@@ -167,8 +185,9 @@ def _model(
     """The model if it was trained before, under the key by which `tasks.training` finds it."""
     if dataset is None:
         return None
-    key = stage_key("training", code=module.code, inputs=[dataset.digest, weights], arguments=arguments)
-    return _kept(store, "training", key, TrainedModel)
+    from tasks.training import training_key
+
+    return _kept(store, "training", training_key(module.code, dataset, arguments, weights), TrainedModel)
 
 
 def _training(model: TrainedModel | None, rows: list[Forecast]) -> StagePlan:
@@ -222,21 +241,9 @@ def _kept(store: Store, stage: str, key: str, record: Any) -> Any:
     return find(store, stage, key, record)
 
 
-def _earlier(store: Store, module: str) -> list[cost.EarlierRun]:
-    return cost.earlier_runs(module, _records(store, "training", TrainedModel), _records(store, "data", Dataset))
-
-
-def _records(store: Store, stage: str, record: Any) -> list[Any]:
-    """Every record of a stage that this release can read."""
-    from pydantic import ValidationError
-
-    found = []
-    for key in store.keys(stage):
-        try:
-            found.append(record.model_validate(store.record(stage, key)))
-        except ValidationError:
-            continue
-    return found
+def _last(models: list[TrainedModel], module: str) -> TrainedModel | None:
+    told = [one for one in models if one.module == module and (one.cost is not None or one.foreseen is not None)]
+    return max(told, key=lambda one: one.ended or _EARLY, default=None)
 
 
 def _pools(home: Home, stated: str) -> dict[str, PoolDefinition]:

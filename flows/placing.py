@@ -96,6 +96,7 @@ class Places:
             NotFound: If a stated pool does not exist.
         """
         self._home, self._store = home or Home.current(), store
+        self._known: dict[str, PoolDefinition] = {}
         self._stated = {"training": AUTO, **checked_places(stated or {})}
         wanted = {pool for pool in self._stated.values() if pool not in (HERE, AUTO)}
         self._pools = {name: pool for name, pool in read_pools(self._home).items() if pool.enabled or name in wanted}
@@ -116,7 +117,9 @@ class Places:
         if stated == HERE or (stated == AUTO and not self._elsewhere()):
             return Placed(Placement(HERE, (), stated=stated == HERE), {})
         needs = await asyncio.to_thread(_needs, stage, parameters)
-        placement = place(needs, await self._candidates(), await self._states(), "" if stated == AUTO else stated)
+        placement = place(
+            needs, await asyncio.to_thread(self.definitions), await self._states(), "" if stated == AUTO else stated
+        )
         progress.note(f"placed on {placement.reasons[0]}")
         await _shown(stage, placement)
         if placement.pool == HERE:
@@ -152,11 +155,15 @@ class Places:
         """Whether any pool is more than processes of this machine, which is what `here` is without a detour."""
         return any(pool.starts_containers for pool in self._pools.values())
 
-    async def _candidates(self) -> dict[str, PoolDefinition]:
+    def definitions(self) -> dict[str, PoolDefinition]:
+        """This process and the pools that a stage may go to; to look at the machine may take a second, once."""
         from volvox.pools import machine
 
-        own = await asyncio.to_thread(machine.this_machine)
-        return {HERE: machine.here(own), **{name: machine.filled(pool, own) for name, pool in self._pools.items()}}
+        if not self._known:
+            own = machine.this_machine()
+            filled = {name: machine.filled(pool, own) for name, pool in self._pools.items()}
+            self._known = {HERE: machine.here(own), **filled}
+        return self._known
 
     async def _states(self) -> dict[str, Any]:
         from prefect.client.orchestration import get_client

@@ -6,6 +6,7 @@ from typing import Any
 
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
+from flows.parameters import Processes
 from flows.stage import stage
 from tasks.training import train_model
 from volvox.records import Dataset, ModelVersion, TrainedModel
@@ -22,7 +23,7 @@ async def training(
     start_from: ModelVersion | None = None,
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
-    processes: int = 1,
+    processes: Processes = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset` and return where its weights and its run are.
 
@@ -34,7 +35,8 @@ async def training(
         start_from: A registered version whose weights to start from.
         store: Where weights and records are kept.
         tracking: The MLflow server.
-        processes: How many processes of one machine share each batch; the result is the same.
+        processes: How many processes of one machine share each batch, where the module says `distributed = True`; the
+            result is the same.
 
     Raises:
         InvalidInput: If the module refuses the arguments, or knows nothing of several processes.

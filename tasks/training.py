@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,27 @@ from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
 from volvox.blocking import entered
-from volvox.errors import InvalidInput
 from volvox.identity import stage_key
 from volvox.modules.calling import call_module
 from volvox.modules.discovery import Module, find
+from volvox.modules.several import check_processes
 from volvox.records import Dataset, ModelVersion, TrainedModel
 from volvox.settings import Home
 from volvox.store import Store
 
 _PROGRESS = "progress.jsonl"
+
+
+def training_key(code: str, dataset: Dataset, arguments: Mapping[str, Any], weights: str = "") -> str:
+    """What the record of a training is found by.
+
+    Args:
+        code: Digest of the module's code.
+        dataset: What it learns from.
+        arguments: Values for the module's own `get_train_args()`.
+        weights: Digest of the weights that it starts from, or empty.
+    """
+    return stage_key("training", code=code, inputs=[dataset.digest, weights], arguments=dict(arguments))
 
 
 @task(
@@ -72,7 +85,7 @@ async def train_model(
     """
     found = find(module)
     weights = start_from.weights_tree if start_from else ""
-    key = stage_key("training", code=found.code, inputs=[dataset.digest, weights], arguments=arguments)
+    key = training_key(found.code, dataset, arguments, weights)
 
     async def train() -> TrainedModel:
         return await _train(
@@ -149,18 +162,14 @@ async def _train(
         started_from=weights,
         seconds=time.monotonic() - began,
         place=os.environ.get("VOLVOX_POOL", ""),
+        processes=processes,
+        ended=datetime.now(UTC),
     )
 
 
 async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, processes: int) -> dict[str, Any]:
     """All arguments with their defaults, as the module's fields understand them; the server is reached meanwhile."""
-    if processes < 1:
-        raise InvalidInput(f"a training in {processes} processes was asked for; ask for one or more")
-    if processes > 1 and not (await call_module(module.name, "describe")).get("distributed"):
-        raise InvalidInput(
-            f"module {module.name!r} does not say that it can train in {processes} processes at once; ask for one, or "
-            "let its api say `distributed = True` once its train() takes its place from RANK and WORLD_SIZE"
-        )
+    check_processes(module.name, processes, await call_module(module.name, "describe") if processes > 1 else {})
     reaching = asyncio.ensure_future(tracking.activate())
     try:
         parameters = await call_module(module.name, "validate:train", arguments)

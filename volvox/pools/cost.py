@@ -15,7 +15,7 @@ from typing import Any
 from volvox.pools.definition import HERE, PoolDefinition
 from volvox.pools.needs import Needs
 from volvox.pools.placement import Candidate, PoolState, candidates, place
-from volvox.records import Dataset, TrainedModel
+from volvox.records import Dataset, Foreseen, TrainedModel
 
 # What modules call the number of passes over the data.
 _EPOCHS = ("epochs", "num_epochs", "n_epochs", "nb_epochs")
@@ -34,6 +34,7 @@ class EarlierRun:
         images: Images it learned from.
         epochs: How often it saw each, or None where the module does not say.
         arguments: What it was asked to do.
+        processes: How many did it together.
     """
 
     place: str
@@ -41,6 +42,7 @@ class EarlierRun:
     images: int
     epochs: float | None
     arguments: Mapping[str, Any]
+    processes: int = 1
 
     @property
     def work(self) -> float:
@@ -55,10 +57,12 @@ class Training:
     Attributes:
         images: Images it will learn from, or None where nobody knows yet.
         arguments: What it is asked to do.
+        processes: How many will do it together.
     """
 
     images: int | None
     arguments: Mapping[str, Any]
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def earlier_runs(module: str, models: Iterable[TrainedModel], datasets: Iterable
             images=images[model.dataset],
             epochs=_epochs(model.metrics) or _epochs(model.arguments),
             arguments=model.arguments,
+            processes=model.processes,
         )
         for model in models
         if model.module == module and model.seconds > 0 and images.get(model.dataset)
@@ -128,11 +133,12 @@ def earlier_runs(module: str, models: Iterable[TrainedModel], datasets: Iterable
 def estimate(training: Training, runs: Sequence[EarlierRun]) -> Estimate | None:
     """How long a training takes, from runs at the place in question; None if there are none, or its size is unknown.
 
-    Runs with the same arguments but for those that change no speed count alone where there are any.
+    Runs with the same arguments but for those that change no speed, and in as many processes, count alone where there
+    are any.
     """
     if not runs or not training.images:
         return None
-    alike = [run for run in runs if _speed(run.arguments) == _speed(training.arguments)]
+    alike = [run for run in runs if _speed(run) == _speed(training)]
     used = alike or list(runs)
     epochs = _epochs(training.arguments)
     guessed = ""
@@ -179,9 +185,12 @@ def forecasts(
         chosen = ""
     here = estimate(training, [run for run in runs if run.place == HERE])
     rows = [
-        _forecast(one, pools[one.pool], states.get(one.pool), training=training, runs=runs, here=here, chosen=chosen)
+        _forecast(
+            one, pools[one.pool], states.get(one.pool), training=training, here=here, chosen=chosen,
+            runs=runs_at(pools[one.pool], pools, runs),
+        )
         for one in candidates(needs, pools, states)
-    ]
+    ]  # fmt: skip
     return sorted(rows, key=lambda row: not row.chosen)
 
 
@@ -195,7 +204,7 @@ def _forecast(
     here: Estimate | None,
     chosen: str,
 ) -> Forecast:
-    made = estimate(training, [run for run in runs if run.place == pool.name]) if not seen.lacks else None
+    made = estimate(training, runs) if not seen.lacks else None
     if made is not None:
         said = made.said
     elif seen.lacks:
@@ -209,7 +218,7 @@ def _forecast(
     start = _start(pool, state, made or here)
     cost = None
     if made is not None:
-        cost = (pool.startup_seconds + made.seconds) / 3600 * pool.cost_per_hour
+        cost = price(pool, pool.startup_seconds + made.seconds)
     elif not seen.lacks and pool.cost_per_hour == 0:
         cost = 0.0
     return Forecast(
@@ -224,6 +233,41 @@ def _start(pool: PoolDefinition, state: PoolState | None, made: Estimate | None)
     if not wait:
         return pool.startup_seconds
     return None if made is None else pool.startup_seconds + wait * made.seconds
+
+
+def runs_at(pool: PoolDefinition, pools: Mapping[str, PoolDefinition], runs: Sequence[EarlierRun]) -> list[EarlierRun]:
+    """The runs that say how fast `pool` is: its own, and for a pool of processes all that this machine did."""
+    names = {pool.name}
+    if pool.type == "process":
+        names |= {HERE, *(name for name, other in pools.items() if other.type == "process")}
+    return [run for run in runs if run.place in names]
+
+
+def price(pool: PoolDefinition, seconds: float) -> float:
+    """What so many seconds of one job of `pool` cost, in the operator's currency."""
+    return seconds / 3600 * pool.cost_per_hour
+
+
+def foreseen(
+    pool: PoolDefinition, pools: Mapping[str, PoolDefinition], training: Training, runs: Sequence[EarlierRun]
+) -> Foreseen | None:
+    """What a training on `pool` is thought to take and to cost; None where nothing is known."""
+    made = estimate(training, runs_at(pool, pools, runs))
+    if made is None:
+        return None
+    return Foreseen(
+        seconds=made.seconds, low=made.low, high=made.high, said=made.said,
+        cost=price(pool, pool.startup_seconds + made.seconds),
+    )  # fmt: skip
+
+
+def compared(model: TrainedModel) -> str:
+    """What a training took and cost beside what was predicted: `43 s (40 s predicted), cost 0.02 (0.02 predicted)`."""
+    thought = model.foreseen
+    took = in_words(model.seconds) + (f" ({in_words(thought.seconds)} predicted)" if thought else "")
+    if model.cost is None:
+        return f"{took}, cost unknown"
+    return f"{took}, cost {model.cost:.2f}" + (f" ({thought.cost:.2f} predicted)" if thought else "")
 
 
 def in_words(seconds: float | None) -> str:
@@ -258,5 +302,6 @@ def _epochs(told: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _speed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in _NOT_SPEED and value is not None}
+def _speed(asked: EarlierRun | Training) -> dict[str, Any]:
+    told = {name: value for name, value in asked.arguments.items() if name not in _NOT_SPEED and value is not None}
+    return {**told, "processes of volvox": asked.processes}
