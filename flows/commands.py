@@ -57,6 +57,8 @@ def _data_options(command: Any) -> Any:
               help="How many processes train together, if the module can; the result is the same.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
+@click.option("--calibrate", is_flag=True,
+              help="With --dry-run: first time the module by short trainings, here and on each pool.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
 @_data_options
 def cycle(  # noqa: PLR0917 - click passes all of them by name
@@ -71,6 +73,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     places: tuple[str, ...],
     processes: int,
     dry_run: bool,
+    calibrate: bool,
     as_json: bool,
     arguments: dict[str, Any],
     **data_options: Any,
@@ -96,6 +99,8 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     from volvox.cli.terminal import cycle_view
     from volvox.naming import checked_name, model_name
 
+    if calibrate and not dry_run:
+        raise InvalidInput("--calibrate times the module for the forecast of --dry-run; give --dry-run too")
     home = Home.current().ensure()
     source = _source(folder, demo, home)
     further = _further_arguments(tries, attempts, arguments)
@@ -116,6 +121,8 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     if dry_run:
         from flows import dry_run as rehearsal
 
+        if calibrate:
+            _calibrate(source, home, parameters, quiet=as_json)
         del parameters["further_arguments"]  # whether there is a second try, the gate decides
         made = asyncio.run(rehearsal.plan(source, home, **parameters))
         click.echo(json.dumps(rehearsal.as_values(made), indent=2) if as_json else rehearsal.as_text(made))
@@ -309,6 +316,24 @@ def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, A
     if not all(isinstance(change, dict) for change in changes):
         raise InvalidInput(f"--try {tries} must hold a list of arguments, like [{{seed: 1}}, {{epochs: 40}}]")
     return changes[: max(attempts - 1, 0)] if attempts > 1 else changes
+
+
+def _calibrate(source: str, home: Home, parameters: dict[str, Any], quiet: bool) -> None:
+    """Say what will be done, time the module, say what was measured; on standard error, beside what is asked for."""
+    from flows.local import run_calibration
+    from volvox.cli.terminal import cycle_view
+    from volvox.modules import discovery
+    from volvox.pools import calibrating
+    from volvox.pools.machine import pools_within_reach
+    from volvox.pools.needs import needs_of
+
+    module, stated = parameters["module"], parameters["places"].get("training", "")
+    pools = pools_within_reach(home, stated)
+    click.echo(calibrating.announced(module, needs_of(discovery.find(module), "training"), pools, stated), err=True)
+    with cycle_view(quiet=quiet, stages=("data", "training")):
+        said = run_calibration(source, home, **parameters)
+    for place, measured in said.items():
+        click.echo(f"{place}: {measured}", err=True)
 
 
 def _check_processes(module: str, processes: int, home: Home) -> None:

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blocks.store import ObjectStore
-from flows.forecasting import records
+from flows.forecasting import epochs_argument, records
 from volvox.data.options import Options
 from volvox.data.prepare import FORMAT
+from volvox.data.sample import is_sample
 from volvox.errors import VolvoxError
 from volvox.identity import stage_key
 from volvox.modules import discovery
 from volvox.pools import cost
 from volvox.pools.cost import Forecast, Training, in_words
 from volvox.pools.definition import HERE, PoolDefinition
-from volvox.pools.files import known_pool, read_pools
-from volvox.pools.machine import filled, here, this_machine
+from volvox.pools.machine import pools_within_reach
 from volvox.pools.needs import Needs, needs_of
 from volvox.pools.placement import PoolState
 from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel
@@ -52,7 +52,7 @@ class Plan:
         needs: What training must have.
         forecasts: One for each pool, the chosen one first; none if the training is reused.
         trouble: Why the pools' state is not known, or empty.
-        last: The module's newest training of which it is known what was predicted or what it cost.
+        last: The module's newest training of which it is known what it cost.
     """
 
     stages: tuple[StagePlan, ...]
@@ -97,22 +97,24 @@ async def plan(
     needs = needs_of(found, "training")
     dataset, prepared = await _dataset(store, home, source, dict(data_options or {}))
     models = await asyncio.to_thread(records, store, "training", TrainedModel)
+    datasets = await asyncio.to_thread(records, store, "data", Dataset)
     model = _model(store, found, dataset, dict(arguments or {}), _weights(store, start_from))
     rows: list[Forecast] = []
     trouble = ""
     if model is None:
-        pools = await asyncio.to_thread(_pools, home, (places or {}).get("training", ""))
+        pools = await asyncio.to_thread(pools_within_reach, home, (places or {}).get("training", ""))
         states, trouble = await _states(home, pools)
         images = dataset.total("train") if dataset else await asyncio.to_thread(_images, source, data_options or {})
         stated = (places or {}).get("training", "")
+        defaults = await epochs_argument(found, home)
         rows = cost.forecasts(
             needs, pools, states,
-            training=Training(images, dict(arguments or {}), processes),
-            runs=cost.earlier_runs(module, models, await asyncio.to_thread(records, store, "data", Dataset)),
+            training=Training(images, {**defaults, **(arguments or {})}, processes),
+            runs=cost.earlier_runs(module, models, datasets, defaults),
             stated="" if stated == "auto" else stated,
         )  # fmt: skip
     stages = (prepared, _training(model, rows), *_after_training(store, name, model, dataset, image))
-    return Plan(stages, needs, tuple(rows), trouble, _last(models, module))
+    return Plan(stages, needs, tuple(rows), trouble, _last(module, models, datasets))
 
 
 def as_values(made: Plan) -> dict[str, Any]:
@@ -241,19 +243,10 @@ def _kept(store: Store, stage: str, key: str, record: Any) -> Any:
     return find(store, stage, key, record)
 
 
-def _last(models: list[TrainedModel], module: str) -> TrainedModel | None:
-    told = [one for one in models if one.module == module and (one.cost is not None or one.foreseen is not None)]
+def _last(module: str, models: list[TrainedModel], datasets: list[Dataset]) -> TrainedModel | None:
+    samples = {dataset.digest for dataset in datasets if is_sample(dataset)}
+    told = [one for one in models if one.module == module and one.dataset not in samples and one.cost is not None]
     return max(told, key=lambda one: one.ended or _EARLY, default=None)
-
-
-def _pools(home: Home, stated: str) -> dict[str, PoolDefinition]:
-    """This process, the pools that are on, and the one that somebody states."""
-    machine = this_machine()
-    known = read_pools(home)
-    if stated and stated not in (HERE, "auto"):
-        known_pool(stated, known)
-    wanted = {name: filled(pool, machine) for name, pool in known.items() if pool.enabled or name == stated}
-    return {HERE: here(machine), **wanted}
 
 
 async def _states(home: Home, pools: Mapping[str, PoolDefinition]) -> tuple[dict[str, PoolState], str]:

@@ -13,10 +13,11 @@ from flows.placing import Places
 from tasks.training import training_key
 from volvox import progress
 from volvox.errors import VolvoxError
-from volvox.modules import discovery
+from volvox.modules import calling, discovery
 from volvox.pools import cost
-from volvox.pools.cost import EarlierRun, Training
+from volvox.pools.cost import Training
 from volvox.records import Dataset, Foreseen, TrainedModel
+from volvox.settings import Home
 from volvox.store import Store
 
 _READS_SECONDS = 5.0
@@ -37,9 +38,14 @@ class Expected:
     foreseen: Foreseen | None
 
 
-def earlier_runs(store: Store, module: str) -> list[EarlierRun]:
-    """What the store's records tell of a module's trainings."""
-    return cost.earlier_runs(module, records(store, "training", TrainedModel), records(store, "data", Dataset))
+async def epochs_argument(module: discovery.Module, home: Home) -> dict[str, Any]:
+    """The module's argument that says how often it learns from each image, with its default; empty if it has none."""
+    try:
+        described = await calling.describe(module, home)
+    except VolvoxError:  # a module that cannot be asked will say so when it is to train
+        return {}
+    offered = {told["name"]: told.get("default") for told in described.get("train") or []}
+    return next(({name: offered[name]} for name in cost.EPOCHS if name in offered), {})
 
 
 def records(store: Store, stage: str, record: Any) -> list[Any]:
@@ -63,18 +69,20 @@ async def expect(store: Store, places: Places, pool: str, parameters: Mapping[st
     dataset, module = parameters["dataset"], str(parameters["module"])
     arguments, start = dict(parameters.get("arguments") or {}), parameters.get("start_from")
 
-    def look() -> Expected | None:
-        code = discovery.find(module).code
-        key = training_key(code, dataset, arguments, start.weights_tree if start else "")
+    def look(defaults: dict[str, Any]) -> Expected | None:
+        key = training_key(found.code, dataset, arguments, start.weights_tree if start else "")
         if store.record("training", key) is not None:
             return None
-        asked = Training(dataset.total("train"), arguments, int(parameters.get("processes") or 1))
+        models, datasets = records(store, "training", TrainedModel), records(store, "data", Dataset)
+        runs = cost.earlier_runs(module, models, datasets, defaults)
+        asked = Training(dataset.total("train"), {**defaults, **arguments}, int(parameters.get("processes") or 1))
         pools = places.definitions()
-        return Expected(key, pool, cost.foreseen(pools[pool], pools, asked, earlier_runs(store, module)))
+        return Expected(key, pool, cost.foreseen(pools[pool], pools, asked, runs))
 
     with contextlib.suppress(TimeoutError, VolvoxError, OSError):
         async with asyncio.timeout(_READS_SECONDS):
-            expected = await asyncio.to_thread(look)
+            found = await asyncio.to_thread(discovery.find, module)
+            expected = await asyncio.to_thread(look, await epochs_argument(found, Home.current()))
         if expected and (thought := expected.foreseen):
             paid = f" for {thought.cost:.2f}" if thought.cost else ""
             progress.note(f"about {cost.in_words(thought.seconds)}{paid}, {thought.said}")

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from volvox.data.sample import is_sample
 from volvox.pools.definition import HERE, PoolDefinition
 from volvox.pools.needs import Needs
 from volvox.pools.placement import Candidate, PoolState, candidates, place
 from volvox.records import Dataset, Foreseen, TrainedModel
 
 # What modules call the number of passes over the data.
-_EPOCHS = ("epochs", "num_epochs", "n_epochs", "nb_epochs")
+EPOCHS = ("epochs", "num_epochs", "n_epochs", "nb_epochs")
 # Arguments that change what is learned and not how long an image takes.
-_NOT_SPEED = {*_EPOCHS, "seed", "patience", "lr", "learning_rate", "initial_lr", "weight_decay", "momentum", "dropout"}
+_NOT_SPEED = {*EPOCHS, "seed", "patience", "lr", "learning_rate", "initial_lr", "weight_decay", "momentum", "dropout"}
 _LEAST_SPREAD = 1.5  # a start and a speed are told apart only by trainings that differ in size
 
 
@@ -35,6 +36,7 @@ class EarlierRun:
         epochs: How often it saw each, or None where the module does not say.
         arguments: What it was asked to do.
         processes: How many did it together.
+        sample: Whether it was done to find out how long it takes, so that its epochs are nobody's choice.
     """
 
     place: str
@@ -43,6 +45,7 @@ class EarlierRun:
     epochs: float | None
     arguments: Mapping[str, Any]
     processes: int = 1
+    sample: bool = False
 
     @property
     def work(self) -> float:
@@ -107,23 +110,32 @@ class Forecast:
     said: str
 
 
-def earlier_runs(module: str, models: Iterable[TrainedModel], datasets: Iterable[Dataset]) -> list[EarlierRun]:
+def earlier_runs(
+    module: str,
+    models: Iterable[TrainedModel],
+    datasets: Iterable[Dataset],
+    defaults: Mapping[str, Any] | None = None,
+) -> list[EarlierRun]:
     """What is known of a module's trainings.
 
     Args:
         module: Its name; the code may be another release's.
         models: Records of trainings.
         datasets: Records of what they learned from; a training on none of them says nothing.
+        defaults: What the module does where it is not asked.
     """
-    images = {dataset.digest: dataset.total("train") for dataset in datasets}
+    known = list(datasets)
+    images = {dataset.digest: dataset.total("train") for dataset in known}
+    samples = {dataset.digest for dataset in known if is_sample(dataset)}
     return [
         EarlierRun(
             place=model.place or HERE,
             seconds=model.seconds,
             images=images[model.dataset],
-            epochs=_epochs(model.metrics) or _epochs(model.arguments),
+            epochs=_epochs(model.metrics) or _epochs({**(defaults or {}), **model.arguments}),
             arguments=model.arguments,
             processes=model.processes,
+            sample=model.dataset in samples,
         )
         for model in models
         if model.module == module and model.seconds > 0 and images.get(model.dataset)
@@ -131,19 +143,23 @@ def earlier_runs(module: str, models: Iterable[TrainedModel], datasets: Iterable
 
 
 def estimate(training: Training, runs: Sequence[EarlierRun]) -> Estimate | None:
-    """How long a training takes, from runs at the place in question; None if there are none, or its size is unknown.
+    """How long a training takes, from runs at the place in question.
+
+    None if there are none, or nobody knows how many images there are or how many epochs the module will take.
 
     Runs with the same arguments but for those that change no speed, and in as many processes, count alone where there
     are any.
     """
     if not runs or not training.images:
         return None
-    alike = [run for run in runs if _speed(run) == _speed(training)]
+    alike = _alike(training, runs)
     used = alike or list(runs)
     epochs = _epochs(training.arguments)
     guessed = ""
     if epochs is None:
-        known = [run.epochs for run in used if run.epochs]
+        known = [run.epochs for run in used if run.epochs and not run.sample]
+        if not known and any(run.epochs for run in used):
+            return None
         epochs = statistics.median(known) if known else None
         guessed = f", if it takes {epochs:g} epochs as before" if epochs else ""
     work = training.images * (epochs or 1)
@@ -211,6 +227,8 @@ def _forecast(
         said = ""
     elif training.images is None:
         said = "unknown: nobody knows yet how many images there are"
+    elif runs:
+        said = _an_epoch(training, runs)
     elif here is not None:
         said = f"unknown: never ran there; like here: about {in_words(here.seconds)}"
     else:
@@ -295,11 +313,23 @@ def _fitted(runs: Sequence[EarlierRun]) -> tuple[float, float]:
 
 
 def _epochs(told: Mapping[str, Any]) -> float | None:
-    for name in _EPOCHS:
+    for name in EPOCHS:
         value = told.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
     return None
+
+
+def _alike(training: Training, runs: Sequence[EarlierRun]) -> list[EarlierRun]:
+    return [run for run in runs if _speed(run) == _speed(training)]
+
+
+def _an_epoch(training: Training, runs: Sequence[EarlierRun]) -> str:
+    """What is known of a training whose module chooses its epochs itself; empty if nothing is."""
+    if not runs or not training.images:
+        return ""
+    start, each = _fitted(_alike(training, runs) or list(runs))
+    return f"about {in_words(start)} and {in_words(each * training.images)} an epoch, as many as the module chooses"
 
 
 def _speed(asked: EarlierRun | Training) -> dict[str, Any]:
