@@ -327,7 +327,9 @@ def _kubernetes_worker() -> type[Any]:
     from prefect.workers.base import BaseWorker
     from prefect_kubernetes.worker import KubernetesWorker
 
-    class WatchedKubernetesWorker(_watched(), KubernetesWorker, abc.ABC):
+    from deployments.nodes import on_several_nodes
+
+    class WatchedKubernetesWorker(on_several_nodes(), _watched(), KubernetesWorker, abc.ABC):
         async def __aenter__(self) -> Any:
             return await BaseWorker.__aenter__(self)  # not Prefect's own, which starts its observer
 

@@ -41,6 +41,7 @@ class Asked:
         arguments: What it is asked to do.
         start_from: Whose weights it would start from.
         processes: How many processes would train together.
+        nodes: On how many machines they would.
         place: The pool that somebody stated for it, or empty.
     """
 
@@ -49,6 +50,7 @@ class Asked:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     start_from: ModelVersion | None = None
     processes: int = 1
+    nodes: int = 1
     place: str = ""
 
 
@@ -64,7 +66,7 @@ async def calibrate(asked: Asked, home: Home, store: ObjectStore) -> dict[str, s
         Place -> what was measured, or why nothing was.
     """
     found = discovery.find(asked.module)
-    known = Places({"training": asked.place} if asked.place else {}, home, store.open()).definitions()
+    known = Places({"training": asked.place} if asked.place else {}, home, store.open()).definitions(asked.nodes)
     epochs = next(iter(await epochs_argument(found, home)), "")
     said: dict[str, str] = {}
     for name in await _places(needs_of(found, "training"), known, asked.place):
@@ -128,4 +130,5 @@ async def _train(
         return await stages.run(
             training, part, module=asked.module, arguments={**asked.arguments, **more}, name="calibration",
             start_from=asked.start_from, store=store, tracking=Tracking.local(), processes=asked.processes,
+            nodes=asked.nodes,
         )  # fmt: skip

@@ -55,6 +55,8 @@ def _data_options(command: Any) -> Any:
               help="Work pool of a stage, `here` or `auto`; a pool alone is for training and evaluation.")  # fmt: skip
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1),
               help="How many processes train together, if the module can; the result is the same.")  # fmt: skip
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(min=1),
+              help="How many machines train together, each with --processes, on a Kubernetes pool.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
 @click.option("--calibrate", is_flag=True,
@@ -72,6 +74,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     no_image: bool,
     places: tuple[str, ...],
     processes: int,
+    nodes: int,
     dry_run: bool,
     calibrate: bool,
     as_json: bool,
@@ -114,9 +117,10 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "image": not no_image,
         "places": parse_places(places),
         "processes": processes,
+        "nodes": nodes,
     }
-    Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
-    _check_processes(module, processes, home)
+    Places(parameters["places"], home).check_nodes(nodes)  # what cannot be is told before anything is started
+    _check_processes(module, processes * nodes, home)
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     if dry_run:
         from flows import dry_run as rehearsal

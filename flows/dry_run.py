@@ -74,6 +74,7 @@ async def plan(
     image: bool = True,
     places: Mapping[str, str] | None = None,
     processes: int = 1,
+    nodes: int = 1,
 ) -> Plan:
     """Find out what `flows.cycle.cycle` would do with the same parameters.
 
@@ -88,6 +89,7 @@ async def plan(
         image: As for the cycle.
         places: Stage -> stated pool; `auto` or nothing: by its needs.
         processes: As for the cycle.
+        nodes: As for the cycle.
 
     Raises:
         VolvoxError: As the cycle would: an unknown module, a source that is not there, a pool that does not exist.
@@ -103,13 +105,15 @@ async def plan(
     trouble = ""
     if model is None:
         pools = await asyncio.to_thread(pools_within_reach, home, (places or {}).get("training", ""))
+        if nodes > 1:
+            pools = {pool: told for pool, told in pools.items() if told.type == "kubernetes"}
         states, trouble = await _states(home, pools)
         images = dataset.total("train") if dataset else await asyncio.to_thread(_images, source, data_options or {})
         stated = (places or {}).get("training", "")
         defaults = await epochs_argument(found, home)
         rows = cost.forecasts(
             needs, pools, states,
-            training=Training(images, {**defaults, **(arguments or {})}, processes),
+            training=Training(images, {**defaults, **(arguments or {})}, processes * nodes),
             runs=cost.earlier_runs(module, models, datasets, defaults),
             stated="" if stated == "auto" else stated,
         )  # fmt: skip

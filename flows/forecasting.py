@@ -75,7 +75,8 @@ async def expect(store: Store, places: Places, pool: str, parameters: Mapping[st
             return None
         models, datasets = records(store, "training", TrainedModel), records(store, "data", Dataset)
         runs = cost.earlier_runs(module, models, datasets, defaults)
-        asked = Training(dataset.total("train"), {**defaults, **arguments}, int(parameters.get("processes") or 1))
+        world = int(parameters.get("processes") or 1) * int(parameters.get("nodes") or 1)
+        asked = Training(dataset.total("train"), {**defaults, **arguments}, world)
         pools = places.definitions()
         return Expected(key, pool, cost.foreseen(pools[pool], pools, asked, runs))
 

@@ -86,6 +86,7 @@ async def _calibrated(source: str, home: Home, parameters: dict[str, Any]) -> di
     store, start = ObjectStore.local(), parameters["start_from"]
     asked = Asked(
         dataset, parameters["module"], parameters["arguments"], processes=parameters["processes"],
+        nodes=parameters["nodes"],
         start_from=published_version(store.open(), start) if start else None,
         place=parameters["places"].get("training", ""),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
-from flows.parameters import Processes
+from flows.parameters import Nodes, Processes
 from flows.stage import stage
 from tasks.training import train_model
 from volvox.records import Dataset, ModelVersion, TrainedModel
@@ -24,6 +24,7 @@ async def training(
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
     processes: Processes = 1,
+    nodes: Nodes = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset` and return where its weights and its run are.
 
@@ -37,6 +38,7 @@ async def training(
         tracking: The MLflow server.
         processes: How many processes of one machine share each batch, where the module says `distributed = True`; the
             result is the same.
+        nodes: How many machines do so, each with so many processes; a pool of type kubernetes starts them.
 
     Raises:
         InvalidInput: If the module refuses the arguments, or knows nothing of several processes.
@@ -46,5 +48,5 @@ async def training(
     return await train_model(
         module, dataset, arguments or {}, name=name or dataset.name, start_from=start_from,
         store=(store or ObjectStore.local()).open(), home=Home.current(), tracking=tracking or Tracking.local(),
-        processes=processes,
+        processes=processes, nodes=nodes,
     )  # fmt: skip

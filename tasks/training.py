@@ -22,6 +22,7 @@ from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
 from volvox.blocking import entered
+from volvox.distributed.together import STAGE, Together
 from volvox.identity import stage_key
 from volvox.modules.calling import call_module
 from volvox.modules.discovery import Module, find
@@ -60,6 +61,7 @@ async def train_model(
     home: Home,
     tracking: Tracking,
     processes: int = 1,
+    nodes: int = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset`, recorded as one MLflow run, or find that it was done.
 
@@ -76,6 +78,7 @@ async def train_model(
         tracking: Where the run is recorded; not needed if the training was done before.
         processes: How many processes of this machine share each batch. The result is the same, so that it is no
             argument: a training may go on with another number.
+        nodes: How many machines do so, each with so many processes; whoever started this one starts the others.
 
     Raises:
         UnknownModule: If no such module is installed.
@@ -91,6 +94,7 @@ async def train_model(
         return await _train(
             found, dataset, arguments, name=name, weights=weights, key=key,
             work=home.cache / "work" / key, store=store, tracking=tracking, processes=processes,
+            together=Together.told(nodes) if nodes > 1 else None,
         )  # fmt: skip
 
     model = await once(store, "training", key, TrainedModel, train)
@@ -110,9 +114,13 @@ async def _train(
     store: Store,
     tracking: Tracking,
     processes: int,
+    together: Together | None,
 ) -> TrainedModel:
-    began = time.monotonic()
-    parameters = await _checked(module, arguments, tracking, processes)
+    began, world = time.monotonic(), processes * (together.nodes if together else 1)
+    parameters = await _checked(module, arguments, tracking, world)
+    if together:  # at once, so that the others fetch the data at the same time
+        told = {"data": dataset.learning_tree, "weights": weights, "module": module.name, "arguments": arguments}
+        await asyncio.to_thread(store.put_record, STAGE, together.group, {**told, "processes": processes})
     places = {"data": await asyncio.to_thread(store.tree, dataset.learning_tree)}
     if weights:
         places["weights"] = await asyncio.to_thread(store.tree, weights)
@@ -138,7 +146,7 @@ async def _train(
                     module.name, "train", arguments,
                     places={**places, "checkpoints": checkpoints, "output": output},
                     environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
-                    on_progress=_Listener(run), log=log, processes=processes,
+                    on_progress=_Listener(run), log=log, processes=processes, together=together,
                 )  # fmt: skip
                 # A server that was away meanwhile is waited for before anything is written to it.
                 await tracking.activate()
@@ -162,14 +170,14 @@ async def _train(
         started_from=weights,
         seconds=time.monotonic() - began,
         place=os.environ.get("VOLVOX_POOL", ""),
-        processes=processes,
+        processes=world,
         ended=datetime.now(UTC),
     )
 
 
-async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, processes: int) -> dict[str, Any]:
+async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, world: int) -> dict[str, Any]:
     """All arguments with their defaults, as the module's fields understand them; the server is reached meanwhile."""
-    check_processes(module.name, processes, await call_module(module.name, "describe") if processes > 1 else {})
+    check_processes(module.name, world, await call_module(module.name, "describe") if world > 1 else {})
     reaching = asyncio.ensure_future(tracking.activate())
     try:
         parameters = await call_module(module.name, "validate:train", arguments)

@@ -67,6 +67,7 @@ def test_what_can_be_used_is_taken(given: dict[str, Any]) -> None:
         ({"source": "/d", "places": {"trainin": "docker"}}, "places"),
         ({"source": "/d", "image": "perhaps"}, "image"),
         ({"source": "/d", "processes": 0}, "processes"),
+        ({"source": "/d", "nodes": 0}, "nodes"),
     ],
 )
 def test_what_is_wrong_is_refused_and_named(given: dict[str, Any], named: str) -> None:
