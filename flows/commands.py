@@ -123,10 +123,10 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     _check_processes(module, processes * nodes, home)
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     if dry_run:
+        if calibrate:  # before anything imports Prefect, which reads then where its server is
+            _calibrate(source, home, parameters, quiet=as_json)
         from flows import dry_run as rehearsal
 
-        if calibrate:
-            _calibrate(source, home, parameters, quiet=as_json)
         del parameters["further_arguments"]  # whether there is a second try, the gate decides
         made = asyncio.run(rehearsal.plan(source, home, **parameters))
         click.echo(json.dumps(rehearsal.as_values(made), indent=2) if as_json else rehearsal.as_text(made))

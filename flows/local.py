@@ -72,6 +72,7 @@ def run_calibration(source: str, home: Home, **parameters: Any) -> dict[str, str
     """
     stack.ensure(home)
     os.environ.update(stack.environment(home))  # before Prefect is imported: it reads its settings then
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # tasks without a flow run around them
     return asyncio.run(_calibrated(source, home, parameters))
 
 

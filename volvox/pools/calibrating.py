@@ -16,8 +16,8 @@ from volvox.pools.placement import PoolState, candidates
 IMAGES = 256
 TRIES = 3
 FIRST_SECONDS = 180.0  # for one pass over the images, the start of its job included
-LATER_SECONDS = 90.0  # for each later training, likewise
-_AIMED_SECONDS = 45.0
+LATER_SECONDS = 180.0  # for each later training, likewise
+_AIMED_SECONDS = 90.0
 _EXACT = 2.0  # how much longer than the first one the last shall take
 
 
@@ -66,6 +66,8 @@ def next_size(first: float, last: float, size: int, most: int | None = None) -> 
     if size > 1 and last >= _EXACT * first:
         return None
     larger = int(_AIMED_SECONDS / (last / size))  # it takes less than that: a start is in what is divided by
+    if size == 1 and 2 * last <= LATER_SECONDS:
+        larger = max(larger, 2)  # of one training alone nobody knows what of it was the start
     if most is not None:
         larger = min(larger, most)
     return larger if larger >= 2 * size else None

@@ -168,6 +168,8 @@ def estimate(training: Training, runs: Sequence[EarlierRun]) -> Estimate | None:
     ratios = [run.seconds / max(start + each * run.work, 1e-9) for run in used]
     with_what = "the same" if alike else "other"
     said = f"from {len(used)} {'run' if len(used) == 1 else 'runs'} there with {with_what} arguments{guessed}"
+    if len(used) == 1 and used[0].sample:
+        said += "; what of it was the start is not known, so rather less"
     return Estimate(seconds, seconds * min(1.0, *ratios), seconds * max(1.0, *ratios), said)
 
 

@@ -41,14 +41,16 @@ def test_what_it_will_do_is_said_with_what_it_costs_and_how_long_it_takes() -> N
 
 
 def test_a_fast_place_gets_more_work_until_its_speed_shows() -> None:
-    assert next_size(9.0, 9.0, 1) == 5
-    assert next_size(9.0, 9.5, 5) == 23
-    assert next_size(9.0, 18.0, 23) is None
-    assert next_size(40.0, 40.0, 1) is None, "a slow one has said enough"
+    assert next_size(9.0, 9.0, 1) == 10
+    assert next_size(9.0, 10.0, 10) == 90
+    assert next_size(9.0, 18.0, 90) is None
+    assert next_size(60.0, 60.0, 1) == 2
+    assert next_size(60.0, 80.0, 2) is None
+    assert next_size(100.0, 100.0, 1) is None, "a slow one has said enough"
     assert next_size(9.0, 9.0, 1, most=1) is None, "there are no more images"
 
 
-@given(st.floats(0.01, 60), st.floats(1e-6, 60), st.integers(1, 3))
+@given(st.floats(0.01, 90), st.floats(1e-6, 90), st.integers(1, 3))
 def test_no_training_takes_longer_than_it_may(start: float, each: float, most_tries: int) -> None:
     size: int | None = 1
     first = last = start + each
