@@ -7,6 +7,7 @@ sample of its own, or the second place would find done what the first one did.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from volvox.pools.definition import HERE, PoolDefinition
 from volvox.pools.needs import Needs, needs_of
 from volvox.records import Dataset, ModelVersion, TrainedModel
 from volvox.settings import Home
+from volvox.stack import stack
 
 _WORKERS_SECONDS = 20.0  # those of a stack that was just started
 _LOOK_SECONDS = 1.0
@@ -69,7 +71,8 @@ async def calibrate(asked: Asked, home: Home, store: ObjectStore) -> dict[str, s
     known = Places({"training": asked.place} if asked.place else {}, home, store.open()).definitions(asked.nodes)
     epochs = next(iter(await epochs_argument(found, home)), "")
     said: dict[str, str] = {}
-    for name in await _places(needs_of(found, "training"), known, asked.place):
+    await Tracking.local().activate()  # a server that is only starting would be taken for the module's own start
+    for name in await _places(needs_of(found, "training"), known, asked.place, home):
         try:
             done = await _timed(asked, name, epochs, home, store)
             said[name] = ", ".join(f"{size} images in {seconds:.1f} s" for size, seconds in done)
@@ -80,7 +83,7 @@ async def calibrate(asked: Asked, home: Home, store: ObjectStore) -> dict[str, s
     return said
 
 
-async def _places(needs: Needs, pools: Mapping[str, PoolDefinition], stated: str) -> list[str]:
+async def _places(needs: Needs, pools: Mapping[str, PoolDefinition], stated: str, home: Home) -> list[str]:
     """The places that can be timed; workers that are starting are waited for."""
     from prefect.client.orchestration import get_client
 
@@ -88,6 +91,9 @@ async def _places(needs: Needs, pools: Mapping[str, PoolDefinition], stated: str
     from volvox.pools.placement import PoolState
 
     wanted = set(places(needs, pools, {name: PoolState(online=True) for name in pools}, stated))
+    if wanted - {HERE}:
+        with contextlib.suppress(VolvoxError):  # of another machine, or ended: the server says who works
+            await stack.wait_ready_async(home, "worker")
     deadline = asyncio.get_running_loop().time() + _WORKERS_SECONDS
     async with get_client() as client:
         while True:

@@ -163,6 +163,7 @@ def estimate(training: Training, runs: Sequence[EarlierRun]) -> Estimate | None:
         epochs = statistics.median(known) if known else None
         guessed = f", if it takes {epochs:g} epochs as before" if epochs else ""
     work = training.images * (epochs or 1)
+    used = _undisturbed(used)
     start, each = _fitted(used)
     seconds = start + each * work
     ratios = [run.seconds / max(start + each * run.work, 1e-9) for run in used]
@@ -301,6 +302,16 @@ def in_words(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def _undisturbed(runs: list[EarlierRun]) -> list[EarlierRun]:
+    """Without samples that took longer than a larger one did: their machine had something else to do."""
+    samples = [run for run in runs if run.sample]
+    return [
+        run
+        for run in runs
+        if not run.sample or not any(run.work < other.work and run.seconds > other.seconds for other in samples)
+    ]
+
+
 def _fitted(runs: Sequence[EarlierRun]) -> tuple[float, float]:
     """Seconds of the start, and of each image of each epoch; neither is negative."""
     work, seconds = [run.work for run in runs], [run.seconds for run in runs]
@@ -330,7 +341,7 @@ def _an_epoch(training: Training, runs: Sequence[EarlierRun]) -> str:
     """What is known of a training whose module chooses its epochs itself; empty if nothing is."""
     if not runs or not training.images:
         return ""
-    start, each = _fitted(_alike(training, runs) or list(runs))
+    start, each = _fitted(_undisturbed(_alike(training, runs) or list(runs)))
     return f"about {in_words(start)} and {in_words(each * training.images)} an epoch, as many as the module chooses"
 
 

@@ -101,6 +101,17 @@ def test_runs_of_a_sample_say_how_long_an_epoch_takes_and_not_how_many_there_are
     assert "if it takes 10 epochs as before" in guessed.said
 
 
+def test_a_sample_that_took_longer_than_a_larger_one_was_disturbed() -> None:
+    disturbed = EarlierRun(HERE, 77.7, 256, 1, {}, sample=True)
+    samples = [EarlierRun(HERE, 10 + 0.02 * 256 * epochs, 256, epochs, {}, sample=True) for epochs in (2, 9)]
+    found = estimate(Training(1000, {"epochs": 20}), [disturbed, *samples])
+    assert found is not None
+    assert found.seconds == pytest.approx(410)
+    assert found.high == pytest.approx(410)
+    ordinary = [run(80, 256, 1), *samples]
+    assert estimate(Training(1000, {"epochs": 20}), ordinary) != found, "of a real one nobody knows what it was"
+
+
 def test_epochs_that_nobody_chose_are_those_of_the_module() -> None:
     (found,) = earlier_runs("m", [model()], [DATASET], {"epochs": 7})
     assert found.epochs == 7
