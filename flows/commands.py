@@ -53,8 +53,14 @@ def _data_options(command: Any) -> Any:
 @click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
 @click.option("--on", "places", multiple=True, metavar="[STAGE=]POOL",
               help="Work pool of a stage, `here` or `auto`; a pool alone is for training and evaluation.")  # fmt: skip
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(min=1),
+              help="How many processes train together, if the module can; the result is the same.")  # fmt: skip
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(min=1),
+              help="How many machines train together, each with --processes, on a Kubernetes pool.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
+@click.option("--calibrate", is_flag=True,
+              help="With --dry-run: first time the module by short trainings, here and on each pool.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
 @_data_options
 def cycle(  # noqa: PLR0917 - click passes all of them by name
@@ -67,7 +73,10 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     tries: Path | None,
     no_image: bool,
     places: tuple[str, ...],
+    processes: int,
+    nodes: int,
     dry_run: bool,
+    calibrate: bool,
     as_json: bool,
     arguments: dict[str, Any],
     **data_options: Any,
@@ -93,6 +102,8 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     from volvox.cli.terminal import cycle_view
     from volvox.naming import checked_name, model_name
 
+    if calibrate and not dry_run:
+        raise InvalidInput("--calibrate times the module for the forecast of --dry-run; give --dry-run too")
     home = Home.current().ensure()
     source = _source(folder, demo, home)
     further = _further_arguments(tries, attempts, arguments)
@@ -105,10 +116,15 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "data_options": _given(data_options),
         "image": not no_image,
         "places": parse_places(places),
+        "processes": processes,
+        "nodes": nodes,
     }
-    Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
+    Places(parameters["places"], home).check_nodes(nodes)  # what cannot be is told before anything is started
+    _check_processes(module, processes * nodes, home)
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     if dry_run:
+        if calibrate:  # before anything imports Prefect, which reads then where its server is
+            _calibrate(source, home, parameters, quiet=as_json)
         from flows import dry_run as rehearsal
 
         del parameters["further_arguments"]  # whether there is a second try, the gate decides
@@ -304,6 +320,32 @@ def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, A
     if not all(isinstance(change, dict) for change in changes):
         raise InvalidInput(f"--try {tries} must hold a list of arguments, like [{{seed: 1}}, {{epochs: 40}}]")
     return changes[: max(attempts - 1, 0)] if attempts > 1 else changes
+
+
+def _calibrate(source: str, home: Home, parameters: dict[str, Any], quiet: bool) -> None:
+    """Say what will be done, time the module, say what was measured; on standard error, beside what is asked for."""
+    from flows.local import run_calibration
+    from volvox.cli.terminal import cycle_view
+    from volvox.modules import discovery
+    from volvox.pools import calibrating
+    from volvox.pools.machine import pools_within_reach
+    from volvox.pools.needs import needs_of
+
+    module, stated = parameters["module"], parameters["places"].get("training", "")
+    pools = pools_within_reach(home, stated)
+    click.echo(calibrating.announced(module, needs_of(discovery.find(module), "training"), pools, stated), err=True)
+    with cycle_view(quiet=quiet, stages=("data", "training")):
+        said = run_calibration(source, home, **parameters)
+    for place, measured in said.items():
+        click.echo(f"{place}: {measured}", err=True)
+
+
+def _check_processes(module: str, processes: int, home: Home) -> None:
+    from volvox.modules import calling, discovery
+    from volvox.modules.several import check_processes
+
+    if processes > 1:
+        check_processes(module, processes, asyncio.run(calling.describe(discovery.find(module), home)))
 
 
 def _check_arguments(module: str, chosen: list[dict[str, Any]]) -> None:

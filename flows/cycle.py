@@ -16,7 +16,7 @@ from flows.data import data
 from flows.evaluation import evaluation
 from flows.inference import inference
 from flows.packaging import packaging
-from flows.parameters import DataOptions, ModelName, Source, StagePlaces
+from flows.parameters import DataOptions, ModelName, Nodes, Processes, Source, StagePlaces
 from flows.placing import Places
 from flows.publication import publication
 from flows.registration import registration
@@ -44,6 +44,8 @@ async def cycle(
     data_options: DataOptions | None = None,
     image: bool = True,
     places: StagePlaces | None = None,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
     engine: ContainerEngine | None = None,
@@ -65,6 +67,9 @@ async def cycle(
         image: Whether to build a serving image where there is an engine.
         places: Stage -> work pool it runs on, `here` (this run's own process) or `auto` (by what it needs, which is
             the default of training): `{"training": "kubernetes"}`.
+        processes: How many processes train together, on whatever pool, where the module says `distributed = True`. Each
+            takes its share of every batch; the result is the same.
+        nodes: How many machines train together, each with so many processes; for a pool of type kubernetes.
         store: Where datasets, weights and records are kept; default: this installation's.
         tracking: The MLflow server; default: this installation's.
         engine: The container engine; default: this machine's.
@@ -87,7 +92,7 @@ async def cycle(
         async def attempt(chosen: dict[str, Any]) -> Cycle:
             model = await stages.run(
                 training, dataset, module=module, arguments=chosen, name=name, start_from=start,
-                store=store, tracking=tracking,
+                store=store, tracking=tracking, processes=processes, nodes=nodes,
             )  # fmt: skip
             scores = await stages.run(evaluation, model, dataset, store=store, tracking=tracking)
             made = Cycle(name=name, dataset=dataset, model=model, evaluation=scores, attempts=())

@@ -8,26 +8,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from blocks.store import ObjectStore
+from flows.forecasting import epochs_argument, records
 from volvox.data.options import Options
 from volvox.data.prepare import FORMAT
+from volvox.data.sample import is_sample
 from volvox.errors import VolvoxError
 from volvox.identity import stage_key
 from volvox.modules import discovery
 from volvox.pools import cost
 from volvox.pools.cost import Forecast, Training, in_words
 from volvox.pools.definition import HERE, PoolDefinition
-from volvox.pools.files import known_pool, read_pools
-from volvox.pools.machine import filled, here, this_machine
+from volvox.pools.machine import pools_within_reach
 from volvox.pools.needs import Needs, needs_of
 from volvox.pools.placement import PoolState
 from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel
 from volvox.settings import Home
 from volvox.store import Store
 
+_EARLY = datetime.min.replace(tzinfo=UTC)
 Does = Literal["reused", "runs", "depends"]
 
 
@@ -49,12 +52,14 @@ class Plan:
         needs: What training must have.
         forecasts: One for each pool, the chosen one first; none if the training is reused.
         trouble: Why the pools' state is not known, or empty.
+        last: The module's newest training of which it is known what it cost.
     """
 
     stages: tuple[StagePlan, ...]
     needs: Needs
     forecasts: tuple[Forecast, ...]
     trouble: str = ""
+    last: TrainedModel | None = None
 
 
 async def plan(
@@ -68,6 +73,8 @@ async def plan(
     data_options: Mapping[str, Any] | None = None,
     image: bool = True,
     places: Mapping[str, str] | None = None,
+    processes: int = 1,
+    nodes: int = 1,
 ) -> Plan:
     """Find out what `flows.cycle.cycle` would do with the same parameters.
 
@@ -81,6 +88,8 @@ async def plan(
         data_options: As for the cycle.
         image: As for the cycle.
         places: Stage -> stated pool; `auto` or nothing: by its needs.
+        processes: As for the cycle.
+        nodes: As for the cycle.
 
     Raises:
         VolvoxError: As the cycle would: an unknown module, a source that is not there, a pool that does not exist.
@@ -89,22 +98,27 @@ async def plan(
     found = discovery.find(module)
     needs = needs_of(found, "training")
     dataset, prepared = await _dataset(store, home, source, dict(data_options or {}))
+    models = await asyncio.to_thread(records, store, "training", TrainedModel)
+    datasets = await asyncio.to_thread(records, store, "data", Dataset)
     model = _model(store, found, dataset, dict(arguments or {}), _weights(store, start_from))
     rows: list[Forecast] = []
     trouble = ""
     if model is None:
-        pools = await asyncio.to_thread(_pools, home, (places or {}).get("training", ""))
+        pools = await asyncio.to_thread(pools_within_reach, home, (places or {}).get("training", ""))
+        if nodes > 1:
+            pools = {pool: told for pool, told in pools.items() if told.type == "kubernetes"}
         states, trouble = await _states(home, pools)
         images = dataset.total("train") if dataset else await asyncio.to_thread(_images, source, data_options or {})
         stated = (places or {}).get("training", "")
+        defaults = await epochs_argument(found, home)
         rows = cost.forecasts(
             needs, pools, states,
-            training=Training(images, dict(arguments or {})),
-            runs=await asyncio.to_thread(_earlier, store, module),
+            training=Training(images, {**defaults, **(arguments or {})}, processes * nodes),
+            runs=cost.earlier_runs(module, models, datasets, defaults),
             stated="" if stated == "auto" else stated,
         )  # fmt: skip
     stages = (prepared, _training(model, rows), *_after_training(store, name, model, dataset, image))
-    return Plan(stages, needs, tuple(rows), trouble)
+    return Plan(stages, needs, tuple(rows), trouble, _last(module, models, datasets))
 
 
 def as_values(made: Plan) -> dict[str, Any]:
@@ -113,6 +127,7 @@ def as_values(made: Plan) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in made.stages],
         "needs": made.needs.model_dump(),
         "training": [asdict(row) for row in made.forecasts],
+        "last_training": _compared(made.last) if made.last else None,
         "prefect": made.trouble or "ok",
     }
 
@@ -125,9 +140,18 @@ def as_text(made: Plan) -> str:
     if made.forecasts:
         head = ("", "pool", "begins", "takes", "costs", "why")
         lines += ["", "training:", table(head, [_row(one) for one in made.forecasts])]
+    if made.last:
+        where = f"on {made.last.place or HERE}"
+        lines += ["", f"the last training of {made.last.module}: {where}, {cost.compared(made.last)}"]
     if made.trouble:
         lines += ["", made.trouble]
     return "\n".join(lines)
+
+
+def _compared(model: TrainedModel) -> dict[str, Any]:
+    """A training as it was predicted and as it was."""
+    told = model.model_dump(mode="json", include={"module", "seconds", "cost", "ended", "foreseen"})
+    return {"place": model.place or HERE, **told}
 
 
 def _row(one: Forecast) -> tuple[str, ...]:
@@ -167,8 +191,9 @@ def _model(
     """The model if it was trained before, under the key by which `tasks.training` finds it."""
     if dataset is None:
         return None
-    key = stage_key("training", code=module.code, inputs=[dataset.digest, weights], arguments=arguments)
-    return _kept(store, "training", key, TrainedModel)
+    from tasks.training import training_key
+
+    return _kept(store, "training", training_key(module.code, dataset, arguments, weights), TrainedModel)
 
 
 def _training(model: TrainedModel | None, rows: list[Forecast]) -> StagePlan:
@@ -222,31 +247,10 @@ def _kept(store: Store, stage: str, key: str, record: Any) -> Any:
     return find(store, stage, key, record)
 
 
-def _earlier(store: Store, module: str) -> list[cost.EarlierRun]:
-    return cost.earlier_runs(module, _records(store, "training", TrainedModel), _records(store, "data", Dataset))
-
-
-def _records(store: Store, stage: str, record: Any) -> list[Any]:
-    """Every record of a stage that this release can read."""
-    from pydantic import ValidationError
-
-    found = []
-    for key in store.keys(stage):
-        try:
-            found.append(record.model_validate(store.record(stage, key)))
-        except ValidationError:
-            continue
-    return found
-
-
-def _pools(home: Home, stated: str) -> dict[str, PoolDefinition]:
-    """This process, the pools that are on, and the one that somebody states."""
-    machine = this_machine()
-    known = read_pools(home)
-    if stated and stated not in (HERE, "auto"):
-        known_pool(stated, known)
-    wanted = {name: filled(pool, machine) for name, pool in known.items() if pool.enabled or name == stated}
-    return {HERE: here(machine), **wanted}
+def _last(module: str, models: list[TrainedModel], datasets: list[Dataset]) -> TrainedModel | None:
+    samples = {dataset.digest for dataset in datasets if is_sample(dataset)}
+    told = [one for one in models if one.module == module and one.dataset not in samples and one.cost is not None]
+    return max(told, key=lambda one: one.ended or _EARLY, default=None)
 
 
 async def _states(home: Home, pools: Mapping[str, PoolDefinition]) -> tuple[dict[str, PoolState], str]:

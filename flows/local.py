@@ -59,6 +59,41 @@ async def _run(source: str, home: Home, parameters: dict[str, Any]) -> Cycle:
     return _linked(made, home)
 
 
+def run_calibration(source: str, home: Home, **parameters: Any) -> dict[str, str]:
+    """Start what is missing of the stack, prepare the data, and time the module at each place that it may go to.
+
+    Args:
+        source: Folder or archive of labelled images.
+        home: Whose stack and store.
+        parameters: Parameters of `flows.cycle.cycle`.
+
+    Returns:
+        Place -> what was measured there, or why nothing was.
+    """
+    stack.ensure(home)
+    os.environ.update(stack.environment(home))  # before Prefect is imported: it reads its settings then
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # tasks without a flow run around them
+    return asyncio.run(_calibrated(source, home, parameters))
+
+
+async def _calibrated(source: str, home: Home, parameters: dict[str, Any]) -> dict[str, str]:
+    prefect_answers = asyncio.create_task(stack.wait_ready_async(home, "prefect"))
+    dataset = await prepare_dataset(source, dict(parameters["data_options"]))
+    await prefect_answers
+    from blocks.store import ObjectStore
+    from flows.calibration import Asked, calibrate
+    from tasks.registration import published_version
+
+    store, start = ObjectStore.local(), parameters["start_from"]
+    asked = Asked(
+        dataset, parameters["module"], parameters["arguments"], processes=parameters["processes"],
+        nodes=parameters["nodes"],
+        start_from=published_version(store.open(), start) if start else None,
+        place=parameters["places"].get("training", ""),
+    )  # fmt: skip
+    return await calibrate(asked, home, store)
+
+
 def _linked(made: Cycle, home: Home) -> Cycle:
     return made.model_copy(update={"links": links(made, home)})
 

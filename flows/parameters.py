@@ -16,6 +16,8 @@ Pool = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern="^((sha256:)?[0-9a-fA-F]{64})?$")]
 TimeGap = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Processes = Annotated[int, Field(ge=1)]
+Nodes = Annotated[int, Field(ge=1)]
 Shares = tuple[Share, Share, Share]
 
 

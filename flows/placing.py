@@ -96,6 +96,7 @@ class Places:
             NotFound: If a stated pool does not exist.
         """
         self._home, self._store = home or Home.current(), store
+        self._known: dict[str, PoolDefinition] = {}
         self._stated = {"training": AUTO, **checked_places(stated or {})}
         wanted = {pool for pool in self._stated.values() if pool not in (HERE, AUTO)}
         self._pools = {name: pool for name, pool in read_pools(self._home).items() if pool.enabled or name in wanted}
@@ -112,11 +113,17 @@ class Places:
             NoPoolFits: If the stated pool, or every pool, lacks something.
             PoolDown: If no worker would take it.
         """
-        stated = self._stated.get(stage, HERE)
-        if stated == HERE or (stated == AUTO and not self._elsewhere()):
+        stated, nodes = self._stated.get(stage, HERE), int(parameters.get("nodes") or 1)
+        self.check_nodes(nodes)
+        if nodes == 1 and (stated == HERE or (stated == AUTO and not self._elsewhere())):
             return Placed(Placement(HERE, (), stated=stated == HERE), {})
         needs = await asyncio.to_thread(_needs, stage, parameters)
-        placement = place(needs, await self._candidates(), await self._states(), "" if stated == AUTO else stated)
+        placement = place(
+            needs,
+            await asyncio.to_thread(self.definitions, nodes),
+            await self._states(),
+            "" if stated == AUTO else stated,
+        )
         progress.note(f"placed on {placement.reasons[0]}")
         await _shown(stage, placement)
         if placement.pool == HERE:
@@ -152,11 +159,32 @@ class Places:
         """Whether any pool is more than processes of this machine, which is what `here` is without a detour."""
         return any(pool.starts_containers for pool in self._pools.values())
 
-    async def _candidates(self) -> dict[str, PoolDefinition]:
+    def check_nodes(self, nodes: int) -> None:
+        """Nothing, if a training on so many nodes has a pool to go to.
+
+        Raises:
+            InvalidInput: If not.
+        """
+        stated = self._stated["training"]
+        if nodes > 1 and not any(
+            pool.type == "kubernetes" and stated in (name, AUTO) for name, pool in self._pools.items()
+        ):
+            where = f"{stated!r} is none" if stated != AUTO else "none is on; `volvox pools enable kubernetes`"
+            raise InvalidInput(f"a training on {nodes} nodes needs a pool of type kubernetes, and {where}")
+
+    def definitions(self, nodes: int = 1) -> dict[str, PoolDefinition]:
+        """This process and the pools that a stage may go to; to look at the machine may take a second, once.
+
+        Args:
+            nodes: How many nodes it needs; what cannot start several is left out.
+        """
         from volvox.pools import machine
 
-        own = await asyncio.to_thread(machine.this_machine)
-        return {HERE: machine.here(own), **{name: machine.filled(pool, own) for name, pool in self._pools.items()}}
+        if not self._known:
+            own = machine.this_machine()
+            filled = {name: machine.filled(pool, own) for name, pool in self._pools.items()}
+            self._known = {HERE: machine.here(own), **filled}
+        return {name: pool for name, pool in self._known.items() if nodes == 1 or pool.type == "kubernetes"}
 
     async def _states(self) -> dict[str, Any]:
         from prefect.client.orchestration import get_client

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect import Flow
 
-from flows.placing import Places
+from flows.placing import Placed, Places
 from volvox import progress
 from volvox.pools.definition import HERE
 from volvox.records import StageTime
@@ -32,6 +32,7 @@ class Stages(AbstractContextManager["Stages"]):
         self._places, self._store = places, store
         self._worked: dict[str, float] = {}
         self._reused: set[str] = set()
+        self._runs: list[str] = []  # of Prefect, which the stage that is going on took on its pool
         self._listening: AbstractContextManager[None] | None = None
 
     def __enter__(self) -> Stages:
@@ -58,14 +59,10 @@ class Stages(AbstractContextManager["Stages"]):
                 given = inspect.signature(stage.fn).bind(*args, **parameters)
                 given.apply_defaults()
                 placed = await self._places.of(name, given.arguments)
-                if placed.here:
-                    return await stage.fn(*args, **parameters)
-                from flows.elsewhere import Submission, run_elsewhere
-
                 pool = placed.placement.pool
-                return await run_elsewhere(
-                    Submission(stage, pool, dict(given.arguments), self._store, placed.job_variables)
-                )
+                if name == "training":
+                    return await self._trained(stage, given, placed)
+                return await self._run(stage, given, placed)
         finally:
             seconds = time.monotonic() - began
             self.times.append(
@@ -78,8 +75,32 @@ class Stages(AbstractContextManager["Stages"]):
                 )
             )
 
+    async def _run(self, stage: Flow[..., Any], given: inspect.BoundArguments, placed: Placed) -> Any:
+        if placed.here:
+            return await stage.fn(*given.args, **given.kwargs)
+        from flows.elsewhere import Submission, run_elsewhere
+
+        return await run_elsewhere(
+            Submission(stage, placed.placement.pool, dict(given.arguments), self._store, placed.job_variables)
+        )
+
+    async def _trained(self, stage: Flow[..., Any], given: inspect.BoundArguments, placed: Placed) -> Any:
+        """The same for a training, whose record gets what was predicted beside what it took and cost."""
+        from flows.forecasting import expect, settle
+
+        self._runs.clear()
+        expected = await expect(self._store, self._places, placed.placement.pool, given.arguments)
+        began = time.monotonic()
+        made = await self._run(stage, given, placed)
+        if expected is None or stage.name in self._reused:
+            return made
+        took = time.monotonic() - began
+        return await settle(self._store, self._places, expected, made, runs=self._runs, seconds=took)
+
     def _hear(self, event: progress.Event) -> None:
         if event.kind == "worked":
             self._worked[event.stage] = self._worked.get(event.stage, 0.0) + float(event.detail["seconds"])
         elif event.kind == "reused":
             self._reused.add(event.stage)
+        elif event.kind == "noted" and "flow_run" in event.detail:
+            self._runs.append(str(event.detail["flow_run"]))

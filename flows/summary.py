@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 
+from volvox.pools.cost import compared
 from volvox.records import Cycle
 from volvox.settings import Home
 
@@ -58,6 +59,8 @@ def as_markdown(made: Cycle) -> str:
         f"| {stage.seconds:.1f} |"
         for stage in made.stages
     ]
+    if any(stage.stage == "training" and not stage.reused for stage in made.stages) and made.model.cost is not None:
+        lines += ["", f"The training took {compared(made.model)}."]
     scores = made.evaluation.metrics
     lines += ["", "| on held-out images | |", "|---|--:|", *(f"| {name} | {scores[name]:.3f} |" for name in scores)]
     found = {"try it": made.service.try_url} if made.service else {}

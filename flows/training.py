@@ -6,6 +6,7 @@ from typing import Any
 
 from blocks.store import ObjectStore
 from blocks.tracking import Tracking
+from flows.parameters import Nodes, Processes
 from flows.stage import stage
 from tasks.training import train_model
 from volvox.records import Dataset, ModelVersion, TrainedModel
@@ -22,7 +23,8 @@ async def training(
     start_from: ModelVersion | None = None,
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
-    processes: int = 1,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset` and return where its weights and its run are.
 
@@ -34,7 +36,9 @@ async def training(
         start_from: A registered version whose weights to start from.
         store: Where weights and records are kept.
         tracking: The MLflow server.
-        processes: How many processes of one machine share each batch; the result is the same.
+        processes: How many processes of one machine share each batch, where the module says `distributed = True`; the
+            result is the same.
+        nodes: How many machines do so, each with so many processes; a pool of type kubernetes starts them.
 
     Raises:
         InvalidInput: If the module refuses the arguments, or knows nothing of several processes.
@@ -44,5 +48,5 @@ async def training(
     return await train_model(
         module, dataset, arguments or {}, name=name or dataset.name, start_from=start_from,
         store=(store or ObjectStore.local()).open(), home=Home.current(), tracking=tracking or Tracking.local(),
-        processes=processes,
+        processes=processes, nodes=nodes,
     )  # fmt: skip

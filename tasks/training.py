@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,28 @@ from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
 from volvox.blocking import entered
-from volvox.errors import InvalidInput
+from volvox.distributed.together import STAGE, Together
 from volvox.identity import stage_key
 from volvox.modules.calling import call_module
 from volvox.modules.discovery import Module, find
+from volvox.modules.several import check_processes
 from volvox.records import Dataset, ModelVersion, TrainedModel
 from volvox.settings import Home
 from volvox.store import Store
 
 _PROGRESS = "progress.jsonl"
+
+
+def training_key(code: str, dataset: Dataset, arguments: Mapping[str, Any], weights: str = "") -> str:
+    """What the record of a training is found by.
+
+    Args:
+        code: Digest of the module's code.
+        dataset: What it learns from.
+        arguments: Values for the module's own `get_train_args()`.
+        weights: Digest of the weights that it starts from, or empty.
+    """
+    return stage_key("training", code=code, inputs=[dataset.digest, weights], arguments=dict(arguments))
 
 
 @task(
@@ -47,6 +61,7 @@ async def train_model(
     home: Home,
     tracking: Tracking,
     processes: int = 1,
+    nodes: int = 1,
 ) -> TrainedModel:
     """Train `module` on `dataset`, recorded as one MLflow run, or find that it was done.
 
@@ -63,6 +78,7 @@ async def train_model(
         tracking: Where the run is recorded; not needed if the training was done before.
         processes: How many processes of this machine share each batch. The result is the same, so that it is no
             argument: a training may go on with another number.
+        nodes: How many machines do so, each with so many processes; whoever started this one starts the others.
 
     Raises:
         UnknownModule: If no such module is installed.
@@ -72,12 +88,13 @@ async def train_model(
     """
     found = find(module)
     weights = start_from.weights_tree if start_from else ""
-    key = stage_key("training", code=found.code, inputs=[dataset.digest, weights], arguments=arguments)
+    key = training_key(found.code, dataset, arguments, weights)
 
     async def train() -> TrainedModel:
         return await _train(
             found, dataset, arguments, name=name, weights=weights, key=key,
             work=home.cache / "work" / key, store=store, tracking=tracking, processes=processes,
+            together=Together.told(nodes) if nodes > 1 else None,
         )  # fmt: skip
 
     model = await once(store, "training", key, TrainedModel, train)
@@ -97,9 +114,13 @@ async def _train(
     store: Store,
     tracking: Tracking,
     processes: int,
+    together: Together | None,
 ) -> TrainedModel:
-    began = time.monotonic()
-    parameters = await _checked(module, arguments, tracking, processes)
+    began, world = time.monotonic(), processes * (together.nodes if together else 1)
+    parameters = await _checked(module, arguments, tracking, world)
+    if together:  # at once, so that the others fetch the data at the same time
+        told = {"data": dataset.learning_tree, "weights": weights, "module": module.name, "arguments": arguments}
+        await asyncio.to_thread(store.put_record, STAGE, together.group, {**told, "processes": processes})
     places = {"data": await asyncio.to_thread(store.tree, dataset.learning_tree)}
     if weights:
         places["weights"] = await asyncio.to_thread(store.tree, weights)
@@ -125,7 +146,7 @@ async def _train(
                     module.name, "train", arguments,
                     places={**places, "checkpoints": checkpoints, "output": output},
                     environment={**tracking.environment(), "MLFLOW_RUN_ID": run.run_id},
-                    on_progress=_Listener(run), log=log, processes=processes,
+                    on_progress=_Listener(run), log=log, processes=processes, together=together,
                 )  # fmt: skip
                 # A server that was away meanwhile is waited for before anything is written to it.
                 await tracking.activate()
@@ -149,18 +170,14 @@ async def _train(
         started_from=weights,
         seconds=time.monotonic() - began,
         place=os.environ.get("VOLVOX_POOL", ""),
+        processes=world,
+        ended=datetime.now(UTC),
     )
 
 
-async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, processes: int) -> dict[str, Any]:
+async def _checked(module: Module, arguments: dict[str, Any], tracking: Tracking, world: int) -> dict[str, Any]:
     """All arguments with their defaults, as the module's fields understand them; the server is reached meanwhile."""
-    if processes < 1:
-        raise InvalidInput(f"a training in {processes} processes was asked for; ask for one or more")
-    if processes > 1 and not (await call_module(module.name, "describe")).get("distributed"):
-        raise InvalidInput(
-            f"module {module.name!r} does not say that it can train in {processes} processes at once; ask for one, or "
-            "let its api say `distributed = True` once its train() takes its place from RANK and WORLD_SIZE"
-        )
+    check_processes(module.name, world, await call_module(module.name, "describe") if world > 1 else {})
     reaching = asyncio.ensure_future(tracking.activate())
     try:
         parameters = await call_module(module.name, "validate:train", arguments)

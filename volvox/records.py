@@ -6,6 +6,7 @@ ending in `_tree` (a folder) or `_object` (a file) holds.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -85,6 +86,26 @@ class Dataset(Record):
         return sum(self.counts[part])
 
 
+class Foreseen(BaseModel):
+    """What a training was thought to take, before it began.
+
+    Attributes:
+        seconds: Of the training alone.
+        low: The lower end of what earlier runs vary by.
+        high: The upper end.
+        cost: With the start of its job, in the operator's currency.
+        said: What it was predicted from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    low: float
+    high: float
+    cost: float
+    said: str
+
+
 class TrainedModel(Record):
     """What a module's training left, and where its run is recorded.
 
@@ -100,7 +121,10 @@ class TrainedModel(Record):
         started_from: Digest of the weights it started from, or empty.
         seconds: How long the training took.
         place: The work pool it ran on; empty: in the cycle's own process.
-        cost: What that cost, in the operator's currency; None where nobody knows.
+        processes: How many processes it was trained in.
+        ended: When, or None where it is not known.
+        cost: What that cost with the start of its job, in the operator's currency; None where nobody knows.
+        foreseen: What was predicted of time and cost before it began; None where nothing was known.
     """
 
     module: str
@@ -114,7 +138,10 @@ class TrainedModel(Record):
     started_from: str = ""
     seconds: float = 0.0
     place: str = ""
+    processes: int = 1
+    ended: datetime | None = None
     cost: float | None = None
+    foreseen: Foreseen | None = None
 
     def identity(self) -> Any:
         return ["model", self.module, self.code, self.weights_tree]

@@ -97,6 +97,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     """One running stack for all tests of a session; every test uses a model name of its own."""
     folder = tmp_path_factory.mktemp("installation")
     nearest.install(folder / "site")
+    nearest.install(folder / "site", "together", nearest.TOGETHER)
     nearest.install(folder / "site", "legacy", legacy.CODE, "title: Dark or light\n")
     paths = [str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     made = Installation(folder / "home", {"PYTHONPATH": os.pathsep.join(paths)})

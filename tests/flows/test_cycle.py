@@ -72,6 +72,19 @@ def test_changed_arguments_train_again_on_the_same_dataset(installation: Install
     assert after["attempts"][0]["arguments"] == {"seed": 1}
 
 
+def test_a_training_in_several_processes_is_the_same_training_on_a_pool_too(
+    installation: Installation, digits: Path
+) -> None:
+    asked = ("cycle", str(digits), "--name", "together", "--module", "together", "--no-image")
+    made = installation.json(*asked, "--processes", "2", "--on", "training=local")
+    assert made["model"]["metrics"]["world"] == made["model"]["processes"] == 2
+    assert next(stage for stage in made["stages"] if stage["stage"] == "training")["place"] == "local"
+    again = installation.json(*asked)
+    assert all(_reused(again).values())
+    assert again["model"] == made["model"], "what it took, where, and in how many processes is kept"
+    assert made["model"]["cost"] == 0
+
+
 def test_a_refused_gate_lists_every_attempt_and_leaves_the_champion_serving(
     installation: Installation, digits: Path, tmp_path: Path
 ) -> None:

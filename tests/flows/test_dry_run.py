@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from flows import dry_run
 from flows.dry_run import Plan, plan
 from flows.local import prepare_dataset
 from tasks import training as training_task
-from volvox.errors import NotFound, UnknownModule
+from volvox.data.sample import sample
+from volvox.errors import InvalidInput, NotFound, UnknownModule
 from volvox.pools.placement import PoolState
-from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel, Verdict
+from volvox.records import Dataset, Evaluation, Foreseen, ModelVersion, TrainedModel, Verdict
 from volvox.settings import Home
 
 METADATA = "metadata_version: 2.3.0\nresources: {training: {cpu: 1, gpu: %d}}\n"
@@ -168,3 +170,30 @@ def test_nothing_is_written_and_the_text_has_a_line_for_each_stage(home: Home, i
     assert all(f"\n{one.stage} " in text for one in made.stages)
     assert "->  here " in text
     assert dry_run.as_values(made)["training"][0]["pool"] == "here"
+
+
+def test_the_last_training_is_shown_as_it_was_predicted_and_as_it_was(
+    monkeypatch, home: Home, images: Path, toy: str
+) -> None:
+    dataset, store = prepared(images), ObjectStore.local().open()
+    assert planned(home, images).last is None
+    thought = Foreseen(seconds=40, low=30, high=50, cost=0.25, said="from 2 runs there with the same arguments")
+    for day, told in ((1, {"seconds": 10.0}), (2, {"seconds": 50.0, "foreseen": thought, "place": "gpu"})):
+        ended = datetime(2026, 11, day, tzinfo=UTC)
+        trained(monkeypatch, home, dataset, {"seed": day}, cost=0.3, ended=ended, **told)
+    part = sample(dataset, store, 4)
+    trained(monkeypatch, home, part, {"seed": 3}, cost=0.1, ended=datetime(2026, 11, 3, tzinfo=UTC))
+    made = planned(home, images)
+    assert "the last training of toy: on gpu, 50 s (40 s predicted), cost 0.30 (0.25 predicted)" in dry_run.as_text(
+        made
+    )
+    told = dry_run.as_values(made)["last_training"]
+    assert (told["place"], told["seconds"], told["cost"]) == ("gpu", 50.0, 0.3)
+    assert told["foreseen"]["seconds"] == 40
+
+
+def test_a_calibration_is_refused_where_nothing_is_forecast(home: Home, images: Path) -> None:
+    from flows.commands import cycle
+
+    with pytest.raises(InvalidInput, match="give --dry-run too"):
+        cycle.main([str(images), "--module", "image_classifier", "--calibrate"], standalone_mode=False)

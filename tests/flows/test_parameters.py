@@ -45,7 +45,7 @@ def test_every_stage_has_a_place() -> None:
         {"source": "/data"},
         {"source": "s3://b/k?versionId=1", "name": "lake.1", "arguments": {"epochs": 3}, "image": False},
         {"source": "/d", "data_options": {"fractions": [0.5, 0.25, 0.25], "seed": 3}, "places": {"training": "docker"}},
-        {"source": "/d", "data_options": None, "further_arguments": [{"seed": 1}]},
+        {"source": "/d", "data_options": None, "further_arguments": [{"seed": 1}], "processes": 2},
         {"source": "/d", "store": {"$ref": {"block_document_id": "8f2d3f8e-95f2-4a33-9d6c-6d6a1f0a8f6e"}}},
     ],
 )
@@ -66,6 +66,8 @@ def test_what_can_be_used_is_taken(given: dict[str, Any]) -> None:
         ({"source": "/d", "data_options": {"fractions": [0.5, 0.5]}}, "data_options"),
         ({"source": "/d", "places": {"trainin": "docker"}}, "places"),
         ({"source": "/d", "image": "perhaps"}, "image"),
+        ({"source": "/d", "processes": 0}, "processes"),
+        ({"source": "/d", "nodes": 0}, "nodes"),
     ],
 )
 def test_what_is_wrong_is_refused_and_named(given: dict[str, Any], named: str) -> None:

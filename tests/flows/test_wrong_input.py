@@ -196,6 +196,8 @@ def test_a_port_in_use_is_worked_around_and_told(tmp_path: Path) -> None:
         (("--module", "no_such_module"), "no_such_module"),
         (("--no-such-option", "1"), "--no-such-option"),
         (("--name", "../up"), "../up"),
+        (("--processes", "0"), "0 is not in the range"),
+        (("--calibrate",), "--dry-run"),
         (("--from", "never-made"), "never-made"),
         (("--attempts", "2", "--try", "/nowhere.yaml"), "/nowhere.yaml"),
     ],
@@ -205,6 +207,11 @@ def test_a_wrong_option_is_told_before_anything_is_made(installation: Installati
     name = () if "--name" in words else ("--name", "wrong-option")
     assert said in _refused(installation, "cycle", str(digits), *name, *SMALL, *words)
     assert _published(installation) == before
+
+
+def test_a_module_that_cannot_train_in_several_processes_is_refused(installation: Installation, digits: Path) -> None:
+    said = _refused(installation, "cycle", str(digits), "--name", "wrong-option", *QUICK, "--processes", "2")
+    assert "module 'nearest' does not say that it can train in 2 processes at once" in said
 
 
 @pytest.mark.parametrize(

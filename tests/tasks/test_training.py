@@ -34,22 +34,6 @@ def train(output):
     return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
 """
 
-SEVERAL = """
-import json, os
-from pathlib import Path
-
-distributed = True
-
-def get_train_args():
-    return {}
-
-def train(output):
-    if os.environ["RANK"] == "0":
-        Path(output, "progress.jsonl").write_text(json.dumps({"step": 0, "metrics": {"loss": 1.0}}) + "\\n")
-        Path(output, "model.json").write_text("{}")
-    return {"metrics": {"world": int(os.environ["WORLD_SIZE"])}}
-"""
-
 
 @pytest.fixture
 def train(learner, dataset, store, home, tracking, name):

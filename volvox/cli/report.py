@@ -191,6 +191,10 @@ def _times(cycle: Cycle, wall_seconds: float) -> Table:
     whole = Table.grid()
     whole.add_row(table)
     whole.add_row(told)
+    if cycle.model.foreseen and any(stage.stage == "training" and not stage.reused for stage in cycle.stages):
+        from volvox.pools.cost import compared
+
+        whole.add_row(Text.assemble(("training     ", "dim"), compared(cycle.model)))
     return whole
 
 

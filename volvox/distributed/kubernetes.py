@@ -4,16 +4,20 @@ From Kubernetes 1.21 on it is one Indexed Job and a Service without an address, 
 `indexed_job` and `headless_service`. Older clusters know no such Job: there the pods are made one by one, the first one
 first, and the others are told its address: `pod`. In both forms a Secret holds what the nodes know each other by:
 `rendezvous_secret`. Whatever is owned by something is removed with it.
+
+Where the first node is the job of a stage, which a worker of Prefect has made, the others are pods beside it: `Group`.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
 from volvox.distributed.launch import TOKEN
+from volvox.distributed.together import GROUP, NODE, NODES, RENDEZVOUS
 from volvox.errors import InvalidInput
 
 FLOW_RUN_LABEL = "prefect.io/flow-run-id"
@@ -168,6 +172,68 @@ def pod(training: Training, node: int, first_address: str = "") -> dict[str, Any
         spec["activeDeadlineSeconds"] = training.deadline_seconds
     metadata = _metadata(training, f"{training.name}-{node}")
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The nodes of a training whose first one is the pod of a Job that somebody else has made.
+
+    Attributes:
+        name: Of the Secret by which they know each other; their pods are called after it.
+        nodes: How many there are.
+        port: Where the first one listens; the next one is for what the processes exchange.
+        token: The secret itself.
+    """
+
+    name: str
+    nodes: int
+    port: int = _PORT
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    def secret(self, namespace: str) -> dict[str, Any]:
+        """The Secret; it is to be owned by the Job as soon as there is one."""
+        labels = {NAME_LABEL: self.name, "app.kubernetes.io/managed-by": "volvox"}
+        return {
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "stringData": {_KEY: self.token},
+            "metadata": {"name": self.name, "namespace": namespace, "labels": labels},
+        }  # fmt: skip
+
+    def first(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The Job's manifest with what its process is told of the others."""
+        told = copy.deepcopy(job)
+        container = told["spec"]["template"]["spec"]["containers"][0]
+        container["env"] = self._environment(container, 0, f":{self.port}")
+        return told
+
+    def other(self, job: dict[str, Any], node: int, address: str, owner: dict[str, Any]) -> dict[str, Any]:
+        """The pod of another node: all that the Job's own pod has, with a command of its own.
+
+        Args:
+            job: The Job's manifest.
+            node: Which node, from 1.
+            address: Where the first one is.
+            owner: `ownerReferences` entry of the Job, so that the pod is removed with it.
+        """
+        spec = copy.deepcopy(job["spec"]["template"]["spec"])
+        container = spec["containers"][0]
+        host = f"[{address}]" if ":" in address else address
+        container["command"], _ = ["python", "-m", "tasks.node"], container.pop("args", None)
+        container["env"] = self._environment(container, node, f"{host}:{self.port}")
+        spec["restartPolicy"] = "Never"  # its processes would not find the others where they left them
+        labels = {NAME_LABEL: self.name, "app.kubernetes.io/managed-by": "volvox"}
+        metadata = {"name": f"{self.name}-{node}", "labels": labels, "ownerReferences": [owner]}
+        if namespace := job["metadata"].get("namespace"):
+            metadata["namespace"] = namespace
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+    def _environment(self, container: dict[str, Any], node: int, rendezvous: str) -> list[dict[str, Any]]:
+        """The container's variables and ours; in the pod of another node nothing belongs to the flow run."""
+        own = {GROUP: self.name, NODES: str(self.nodes), NODE: str(node), RENDEZVOUS: rendezvous}
+        given = [one for one in container.get("env") or [] if one["name"] not in own]
+        if node:
+            given = [one for one in given if not one["name"].startswith("PREFECT__")]
+        token = {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": self.name, "key": _KEY}}}
+        return [*given, *({"name": name, "value": value} for name, value in own.items()), token]
 
 
 def _rendezvous_by_name(training: Training) -> str:

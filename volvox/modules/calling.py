@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from volvox import disks
+from volvox.distributed.together import Together
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
 from volvox.modules import interpreter
 from volvox.modules.discovery import Module
@@ -22,6 +23,7 @@ from volvox.worker.__main__ import result_name
 
 _TAIL = 4000
 _GRACE_SECONDS = 3.0
+_LAUNCHER = "volvox.distributed: "
 PLACES = ("data", "output", "checkpoints", "weights")
 
 
@@ -62,6 +64,7 @@ async def call_module(
     nice: int = 0,
     python: str = "",
     processes: int = 1,
+    together: Together | None = None,
 ) -> Any:
     """Call `function` of `module` in a process of its own and return its result.
 
@@ -78,6 +81,8 @@ async def call_module(
         nice: How much the process gives way to others, 0 to 19.
         python: The interpreter that the module needs (default: this one).
         processes: How many processes call it together, each told its place among them; the first one's result is it.
+        together: Which of several nodes this one is, each of which has so many processes; on all but the first one
+            there is no result.
 
     Raises:
         ArgumentsRefused: If the module refuses the arguments.
@@ -118,8 +123,8 @@ async def call_module(
         }
         command = interpreter.command(python, "call", str(asked))
         report = Path(folder, "failure.json")
-        if processes > 1:
-            command = _launched(command, processes, report)
+        if processes > 1 or together:
+            command = _launched(command, processes, report, together)
         with log.open("ab") as stream:
             child = await asyncio.create_subprocess_exec(
                 *command,
@@ -128,7 +133,10 @@ async def call_module(
             )  # fmt: skip
             async with _following(places.get("output"), on_progress), _ending(child):
                 code = await child.wait()
-        if code and (failure := _first_failure(report)):
+        failure = _first_failure(report) if code else None
+        if together:
+            return _outcome_of_node(module, function, together, code, failure, result=result, log=log)
+        if failure:
             code = failure["code"]
             result = result.with_name(result_name(failure["rank"])) if failure["rank"] is not None else Path(os.devnull)
         try:
@@ -139,8 +147,9 @@ async def call_module(
             raise
 
 
-def _launched(command: list[str], processes: int, report: Path) -> list[str]:
+def _launched(command: list[str], processes: int, report: Path, together: Together | None) -> list[str]:
     options = ["--processes", str(processes), "--report", str(report), "--parent", str(os.getpid())]
+    options += together.options() if together else []
     return [sys.executable, "-P", "-m", "volvox.distributed.launch", *options, "--", *command]
 
 
@@ -185,6 +194,40 @@ def _outcome(module: str, function: str, result: Path, code: int, log: Path) -> 
         raise NotFound(f"module {module!r}: {error['message']}")
     message = f"{function}() of module {module!r} failed: {error['message']}"
     raise FunctionFailed(message, error.get("trace") or "", error.get("said") or error["message"])
+
+
+def _outcome_of_node(
+    module: str,
+    function: str,
+    together: Together,
+    code: int,
+    failure: dict[str, Any] | None,
+    *,
+    result: Path,
+    log: Path,
+) -> Any:
+    """The result on the first node, None on the others; what failed on any of them fails on all.
+
+    Never as what may be tried again: the other nodes are gone by then, and it is for who started them to do so anew.
+    """
+    if not code:
+        return None if together.node else _outcome(module, function, result, code, log)
+    tail = log.read_text(errors="replace")[-_TAIL:] if log.exists() else ""
+    if failure is None:  # the nodes did not meet; the launcher's last words say why
+        said = [line for line in tail.splitlines() if line.startswith(_LAUNCHER)]
+        raise ModuleFailed(
+            f"{function}() of module {module!r}: {(said or ['?'])[-1].removeprefix(_LAUNCHER)}", trace=tail
+        )
+    if failure["node"] == together.node and failure["rank"] is not None:
+        own = result.with_name(result_name(failure["rank"]))
+        if own.exists():
+            return _outcome(module, function, own, failure["code"], log)
+    where = (
+        f"node {failure['node']}" if failure["rank"] is None else f"rank {failure['rank']} on node {failure['node']}"
+    )
+    raise ModuleFailed(
+        f"{function}() of module {module!r}: {where} {failure['message']}; all others were ended", trace=tail
+    )
 
 
 def _messages(error: dict[str, Any]) -> str:

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from volvox.data.sample import is_sample
 from volvox.pools.definition import HERE, PoolDefinition
 from volvox.pools.needs import Needs
 from volvox.pools.placement import Candidate, PoolState, candidates, place
-from volvox.records import Dataset, TrainedModel
+from volvox.records import Dataset, Foreseen, TrainedModel
 
 # What modules call the number of passes over the data.
-_EPOCHS = ("epochs", "num_epochs", "n_epochs", "nb_epochs")
+EPOCHS = ("epochs", "num_epochs", "n_epochs", "nb_epochs")
 # Arguments that change what is learned and not how long an image takes.
-_NOT_SPEED = {*_EPOCHS, "seed", "patience", "lr", "learning_rate", "initial_lr", "weight_decay", "momentum", "dropout"}
+_NOT_SPEED = {*EPOCHS, "seed", "patience", "lr", "learning_rate", "initial_lr", "weight_decay", "momentum", "dropout"}
 _LEAST_SPREAD = 1.5  # a start and a speed are told apart only by trainings that differ in size
 
 
@@ -34,6 +35,8 @@ class EarlierRun:
         images: Images it learned from.
         epochs: How often it saw each, or None where the module does not say.
         arguments: What it was asked to do.
+        processes: How many did it together.
+        sample: Whether it was done to find out how long it takes, so that its epochs are nobody's choice.
     """
 
     place: str
@@ -41,6 +44,8 @@ class EarlierRun:
     images: int
     epochs: float | None
     arguments: Mapping[str, Any]
+    processes: int = 1
+    sample: bool = False
 
     @property
     def work(self) -> float:
@@ -55,10 +60,12 @@ class Training:
     Attributes:
         images: Images it will learn from, or None where nobody knows yet.
         arguments: What it is asked to do.
+        processes: How many will do it together.
     """
 
     images: int | None
     arguments: Mapping[str, Any]
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,22 +110,32 @@ class Forecast:
     said: str
 
 
-def earlier_runs(module: str, models: Iterable[TrainedModel], datasets: Iterable[Dataset]) -> list[EarlierRun]:
+def earlier_runs(
+    module: str,
+    models: Iterable[TrainedModel],
+    datasets: Iterable[Dataset],
+    defaults: Mapping[str, Any] | None = None,
+) -> list[EarlierRun]:
     """What is known of a module's trainings.
 
     Args:
         module: Its name; the code may be another release's.
         models: Records of trainings.
         datasets: Records of what they learned from; a training on none of them says nothing.
+        defaults: What the module does where it is not asked.
     """
-    images = {dataset.digest: dataset.total("train") for dataset in datasets}
+    known = list(datasets)
+    images = {dataset.digest: dataset.total("train") for dataset in known}
+    samples = {dataset.digest for dataset in known if is_sample(dataset)}
     return [
         EarlierRun(
             place=model.place or HERE,
             seconds=model.seconds,
             images=images[model.dataset],
-            epochs=_epochs(model.metrics) or _epochs(model.arguments),
+            epochs=_epochs(model.metrics) or _epochs({**(defaults or {}), **model.arguments}),
             arguments=model.arguments,
+            processes=model.processes,
+            sample=model.dataset in samples,
         )
         for model in models
         if model.module == module and model.seconds > 0 and images.get(model.dataset)
@@ -126,26 +143,34 @@ def earlier_runs(module: str, models: Iterable[TrainedModel], datasets: Iterable
 
 
 def estimate(training: Training, runs: Sequence[EarlierRun]) -> Estimate | None:
-    """How long a training takes, from runs at the place in question; None if there are none, or its size is unknown.
+    """How long a training takes, from runs at the place in question.
 
-    Runs with the same arguments but for those that change no speed count alone where there are any.
+    None if there are none, or nobody knows how many images there are or how many epochs the module will take.
+
+    Runs with the same arguments but for those that change no speed, and in as many processes, count alone where there
+    are any.
     """
     if not runs or not training.images:
         return None
-    alike = [run for run in runs if _speed(run.arguments) == _speed(training.arguments)]
+    alike = _alike(training, runs)
     used = alike or list(runs)
     epochs = _epochs(training.arguments)
     guessed = ""
     if epochs is None:
-        known = [run.epochs for run in used if run.epochs]
+        known = [run.epochs for run in used if run.epochs and not run.sample]
+        if not known and any(run.epochs for run in used):
+            return None
         epochs = statistics.median(known) if known else None
         guessed = f", if it takes {epochs:g} epochs as before" if epochs else ""
     work = training.images * (epochs or 1)
+    used = _undisturbed(used)
     start, each = _fitted(used)
     seconds = start + each * work
     ratios = [run.seconds / max(start + each * run.work, 1e-9) for run in used]
     with_what = "the same" if alike else "other"
     said = f"from {len(used)} {'run' if len(used) == 1 else 'runs'} there with {with_what} arguments{guessed}"
+    if len(used) == 1 and used[0].sample:
+        said += "; what of it was the start is not known, so rather less"
     return Estimate(seconds, seconds * min(1.0, *ratios), seconds * max(1.0, *ratios), said)
 
 
@@ -179,9 +204,12 @@ def forecasts(
         chosen = ""
     here = estimate(training, [run for run in runs if run.place == HERE])
     rows = [
-        _forecast(one, pools[one.pool], states.get(one.pool), training=training, runs=runs, here=here, chosen=chosen)
+        _forecast(
+            one, pools[one.pool], states.get(one.pool), training=training, here=here, chosen=chosen,
+            runs=runs_at(pools[one.pool], pools, runs),
+        )
         for one in candidates(needs, pools, states)
-    ]
+    ]  # fmt: skip
     return sorted(rows, key=lambda row: not row.chosen)
 
 
@@ -195,13 +223,15 @@ def _forecast(
     here: Estimate | None,
     chosen: str,
 ) -> Forecast:
-    made = estimate(training, [run for run in runs if run.place == pool.name]) if not seen.lacks else None
+    made = estimate(training, runs) if not seen.lacks else None
     if made is not None:
         said = made.said
     elif seen.lacks:
         said = ""
     elif training.images is None:
         said = "unknown: nobody knows yet how many images there are"
+    elif runs:
+        said = _an_epoch(training, runs)
     elif here is not None:
         said = f"unknown: never ran there; like here: about {in_words(here.seconds)}"
     else:
@@ -209,7 +239,7 @@ def _forecast(
     start = _start(pool, state, made or here)
     cost = None
     if made is not None:
-        cost = (pool.startup_seconds + made.seconds) / 3600 * pool.cost_per_hour
+        cost = price(pool, pool.startup_seconds + made.seconds)
     elif not seen.lacks and pool.cost_per_hour == 0:
         cost = 0.0
     return Forecast(
@@ -226,6 +256,41 @@ def _start(pool: PoolDefinition, state: PoolState | None, made: Estimate | None)
     return None if made is None else pool.startup_seconds + wait * made.seconds
 
 
+def runs_at(pool: PoolDefinition, pools: Mapping[str, PoolDefinition], runs: Sequence[EarlierRun]) -> list[EarlierRun]:
+    """The runs that say how fast `pool` is: its own, and for a pool of processes all that this machine did."""
+    names = {pool.name}
+    if pool.type == "process":
+        names |= {HERE, *(name for name, other in pools.items() if other.type == "process")}
+    return [run for run in runs if run.place in names]
+
+
+def price(pool: PoolDefinition, seconds: float) -> float:
+    """What so many seconds of one job of `pool` cost, in the operator's currency."""
+    return seconds / 3600 * pool.cost_per_hour
+
+
+def foreseen(
+    pool: PoolDefinition, pools: Mapping[str, PoolDefinition], training: Training, runs: Sequence[EarlierRun]
+) -> Foreseen | None:
+    """What a training on `pool` is thought to take and to cost; None where nothing is known."""
+    made = estimate(training, runs_at(pool, pools, runs))
+    if made is None:
+        return None
+    return Foreseen(
+        seconds=made.seconds, low=made.low, high=made.high, said=made.said,
+        cost=price(pool, pool.startup_seconds + made.seconds),
+    )  # fmt: skip
+
+
+def compared(model: TrainedModel) -> str:
+    """What a training took and cost beside what was predicted: `43 s (40 s predicted), cost 0.02 (0.02 predicted)`."""
+    thought = model.foreseen
+    took = in_words(model.seconds) + (f" ({in_words(thought.seconds)} predicted)" if thought else "")
+    if model.cost is None:
+        return f"{took}, cost unknown"
+    return f"{took}, cost {model.cost:.2f}" + (f" ({thought.cost:.2f} predicted)" if thought else "")
+
+
 def in_words(seconds: float | None) -> str:
     """A duration as people say it."""
     if seconds is None:
@@ -235,6 +300,16 @@ def in_words(seconds: float | None) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _undisturbed(runs: list[EarlierRun]) -> list[EarlierRun]:
+    """Without samples that took longer than a larger one did: their machine had something else to do."""
+    samples = [run for run in runs if run.sample]
+    return [
+        run
+        for run in runs
+        if not run.sample or not any(run.work < other.work and run.seconds > other.seconds for other in samples)
+    ]
 
 
 def _fitted(runs: Sequence[EarlierRun]) -> tuple[float, float]:
@@ -251,12 +326,25 @@ def _fitted(runs: Sequence[EarlierRun]) -> tuple[float, float]:
 
 
 def _epochs(told: Mapping[str, Any]) -> float | None:
-    for name in _EPOCHS:
+    for name in EPOCHS:
         value = told.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
     return None
 
 
-def _speed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in _NOT_SPEED and value is not None}
+def _alike(training: Training, runs: Sequence[EarlierRun]) -> list[EarlierRun]:
+    return [run for run in runs if _speed(run) == _speed(training)]
+
+
+def _an_epoch(training: Training, runs: Sequence[EarlierRun]) -> str:
+    """What is known of a training whose module chooses its epochs itself; empty if nothing is."""
+    if not runs or not training.images:
+        return ""
+    start, each = _fitted(_undisturbed(_alike(training, runs) or list(runs)))
+    return f"about {in_words(start)} and {in_words(each * training.images)} an epoch, as many as the module chooses"
+
+
+def _speed(asked: EarlierRun | Training) -> dict[str, Any]:
+    told = {name: value for name, value in asked.arguments.items() if name not in _NOT_SPEED and value is not None}
+    return {**told, "processes of volvox": asked.processes}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volvox.pools.definition import HERE, Offers, PoolDefinition
+from volvox.pools.files import known_pool, read_pools
+from volvox.settings import Home
 
 _MB = 2**20
 _ANSWERS_SECONDS = 5.0
@@ -20,6 +22,19 @@ def here(offers: Offers | None = None) -> PoolDefinition:
     return PoolDefinition(
         name=HERE, type="process", description="This process.", offers=offers or this_machine(), startup_seconds=0
     )
+
+
+def pools_within_reach(home: Home, stated: str = "") -> dict[str, PoolDefinition]:
+    """This process, the pools that are on, and the one that somebody states.
+
+    Raises:
+        NotFound: If there is no such pool.
+    """
+    machine, known = this_machine(), read_pools(home)
+    if stated not in ("", HERE, "auto"):
+        known_pool(stated, known)
+    wanted = {name: filled(pool, machine) for name, pool in known.items() if pool.enabled or name == stated}
+    return {HERE: here(machine), **wanted}
 
 
 def filled(pool: PoolDefinition, machine: Offers) -> PoolDefinition:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tests.volvox.cli.made_up import made_up_cycle
 from volvox.cli.report import as_json, bar, curl_line, end_screen, orchestration_seconds
+from volvox.records import Foreseen
 
 
 def screen(width: int = 100, **made: object) -> str:
@@ -33,6 +34,17 @@ def test_the_end_says_how_good_and_how_long_and_where_to_go() -> None:
         "http://127.0.0.1:8080/models/digits/", "http://127.0.0.1:8080/catalogue/digits/", "Prefect", "MLflow",
     ):  # fmt: skip
         assert said in text
+
+
+def test_the_end_says_what_was_predicted_of_a_training_beside_what_it_was() -> None:
+    thought = Foreseen(seconds=40, low=30, high=50, cost=0.25, said="from 2 runs")
+    made = made_up_cycle(classes=400, attempts=30)
+    model = made.model.model_copy(update={"foreseen": thought, "cost": 0.3, "seconds": 50.0})
+    console = Console(file=io.StringIO(), width=100, highlight=False)
+    end_screen(made.model_copy(update={"model": model}), 41.2, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "training     50 s (40 s predicted), cost 0.30 (0.25 predicted)" in text
+    assert len(text.splitlines()) <= 40
 
 
 def test_a_refusal_says_so_and_names_no_service() -> None:

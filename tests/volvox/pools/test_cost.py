@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volvox.errors import NotFound
-from volvox.pools.cost import EarlierRun, Training, earlier_runs, estimate, forecasts
+from volvox.pools.cost import EarlierRun, Training, compared, earlier_runs, estimate, forecasts, foreseen
 from volvox.pools.definition import HERE, Offers, PoolDefinition
 from volvox.pools.machine import here
 from volvox.pools.needs import Needs
@@ -85,6 +85,64 @@ def test_epochs_that_the_module_chooses_are_those_of_before() -> None:
     found = estimate(Training(100, {}), [run(epochs=8), run(epochs=10), run(epochs=30)])
     assert found is not None
     assert "if it takes 10 epochs as before" in found.said
+
+
+def test_runs_of_a_sample_say_how_long_an_epoch_takes_and_not_how_many_there_are() -> None:
+    samples = [EarlierRun(HERE, 5 + 0.01 * 100 * epochs, 100, epochs, {}, sample=True) for epochs in (1, 10)]
+    assert estimate(Training(1000, {}), samples) is None
+    found = estimate(Training(1000, {"epochs": 20}), samples)
+    assert found is not None
+    assert found.seconds == pytest.approx(205)
+    pools = {HERE: here(Offers(cpu=2))}
+    [row] = forecasts(Needs(), pools, {}, training=Training(1000, {}), runs=samples)
+    assert row.said == "about 5 s and 10 s an epoch, as many as the module chooses"
+    guessed = estimate(Training(100, {}), [*samples, run(105, epochs=10)])
+    assert guessed is not None
+    assert "if it takes 10 epochs as before" in guessed.said
+
+
+def test_a_sample_that_took_longer_than_a_larger_one_was_disturbed() -> None:
+    disturbed = EarlierRun(HERE, 77.7, 256, 1, {}, sample=True)
+    samples = [EarlierRun(HERE, 10 + 0.02 * 256 * epochs, 256, epochs, {}, sample=True) for epochs in (2, 9)]
+    found = estimate(Training(1000, {"epochs": 20}), [disturbed, *samples])
+    assert found is not None
+    assert found.seconds == pytest.approx(410)
+    assert found.high == pytest.approx(410)
+    ordinary = [run(80, 256, 1), *samples]
+    assert estimate(Training(1000, {"epochs": 20}), ordinary) != found, "of a real one nobody knows what it was"
+
+
+def test_epochs_that_nobody_chose_are_those_of_the_module() -> None:
+    (found,) = earlier_runs("m", [model()], [DATASET], {"epochs": 7})
+    assert found.epochs == 7
+    (found,) = earlier_runs("m", [model(arguments={"epochs": 3})], [DATASET], {"epochs": 7})
+    assert found.epochs == 3
+
+
+def test_runs_in_as_many_processes_count_alone() -> None:
+    both = [run(100), EarlierRun(HERE, 60, 100, 10, {}, processes=2)]
+    found = estimate(Training(100, {"epochs": 10}, processes=2), both)
+    assert found is not None
+    assert found.seconds == pytest.approx(60)
+
+
+def test_a_pool_of_processes_is_as_fast_as_this_machine() -> None:
+    pools = {HERE: here(Offers(cpu=2)), "local": pool("local", type="process"), "docker": pool("docker")}
+    rows = forecasts(Needs(), pools, {"local": UP, "docker": UP}, training=Training(100, {"epochs": 10}), runs=[run()])
+    assert {row.pool: row.estimate is not None for row in rows} == {HERE: True, "local": True, "docker": False}
+
+
+def test_what_was_predicted_stands_beside_what_it_was() -> None:
+    pools = {"gpu": pool("gpu", cost_per_hour=3.6)}
+    thought = foreseen(pools["gpu"], pools, Training(100, {"epochs": 10}), [run(80, place="gpu")])
+    assert thought is not None
+    assert thought.cost == pytest.approx(0.09)
+    assert foreseen(pools["gpu"], pools, Training(100, {}), []) is None
+    beside = compared(model(seconds=70, cost=0.08, foreseen=thought))
+    assert beside == "70 s (80 s predicted), cost 0.08 (0.09 predicted)"
+    assert compared(model(seconds=80, cost=0.08)) == "80 s, cost 0.08"
+    assert compared(model(seconds=80)) == "80 s, cost unknown"
+    assert model(cost=0.08, foreseen=thought, processes=2).digest == model().digest
 
 
 def test_without_a_run_or_a_size_there_is_no_estimate() -> None:
