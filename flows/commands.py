@@ -53,6 +53,8 @@ def _data_options(command: Any) -> Any:
 @click.option("--no-image", is_flag=True, help="Do not build a serving image; the build context is kept.")
 @click.option("--on", "places", multiple=True, metavar="[STAGE=]POOL",
               help="Work pool of a stage, `here` or `auto`; a pool alone is for training and evaluation.")  # fmt: skip
+@click.option("--priority", default="default", show_default=True, type=click.Choice(["high", "default", "low"]),
+              help="Before or after other runs that wait for a pool.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the cycle as JSON.")
@@ -67,6 +69,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     tries: Path | None,
     no_image: bool,
     places: tuple[str, ...],
+    priority: str,
     dry_run: bool,
     as_json: bool,
     arguments: dict[str, Any],
@@ -105,6 +108,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "data_options": _given(data_options),
         "image": not no_image,
         "places": parse_places(places),
+        "priority": priority,
     }
     Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
@@ -112,6 +116,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         from flows import dry_run as rehearsal
 
         del parameters["further_arguments"]  # whether there is a second try, the gate decides
+        del parameters["priority"]
         made = asyncio.run(rehearsal.plan(source, home, **parameters))
         click.echo(json.dumps(rehearsal.as_values(made), indent=2) if as_json else rehearsal.as_text(made))
         return

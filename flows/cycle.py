@@ -28,6 +28,7 @@ from flows.training import training
 from tasks.registration import published_version
 from volvox.errors import GateRefused
 from volvox.naming import checked_name, model_name
+from volvox.pools.definition import Priority
 from volvox.records import Attempt, Cycle, Verdict
 
 
@@ -44,6 +45,7 @@ async def cycle(
     data_options: DataOptions | None = None,
     image: bool = True,
     places: StagePlaces | None = None,
+    priority: Priority = "default",
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
     engine: ContainerEngine | None = None,
@@ -65,6 +67,7 @@ async def cycle(
         image: Whether to build a serving image where there is an engine.
         places: Stage -> work pool it runs on, `here` (this run's own process) or `auto` (by what it needs, which is
             the default of training): `{"training": "kubernetes"}`.
+        priority: Whether its stages go before or after other runs that wait for a work pool.
         store: Where datasets, weights and records are kept; default: this installation's.
         tracking: The MLflow server; default: this installation's.
         engine: The container engine; default: this machine's.
@@ -81,7 +84,7 @@ async def cycle(
     tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
 
     opened = store.open()
-    with Stages(Places(cast(dict[str, str], places or {}), store=opened), opened) as stages:
+    with Stages(Places(cast(dict[str, str], places or {}), store=opened), opened, priority) as stages:
         dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
 
         async def attempt(chosen: dict[str, Any]) -> Cycle:

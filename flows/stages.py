@@ -11,7 +11,7 @@ from prefect import Flow
 
 from flows.placing import Places
 from volvox import progress
-from volvox.pools.definition import HERE
+from volvox.pools.definition import HERE, Priority
 from volvox.records import StageTime
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ R = TypeVar("R")
 class Stages(AbstractContextManager["Stages"]):
     """Runs the stages of one cycle and keeps their times, in order."""
 
-    def __init__(self, places: Places, store: Store) -> None:
-        """Run stages where `places` says; what runs elsewhere leaves its record in `store`."""
+    def __init__(self, places: Places, store: Store, priority: Priority = "default") -> None:
+        """Run stages where `places` says; what runs elsewhere leaves its record in `store`, and waits by `priority`."""
         self.times: list[StageTime] = []
         self._places, self._store = places, store
+        self._priority: Priority = priority
         self._worked: dict[str, float] = {}
         self._reused: set[str] = set()
         self._listening: AbstractContextManager[None] | None = None
@@ -64,8 +65,11 @@ class Stages(AbstractContextManager["Stages"]):
 
                 pool = placed.placement.pool
                 return await run_elsewhere(
-                    Submission(stage, pool, dict(given.arguments), self._store, placed.job_variables)
-                )
+                    Submission(
+                        stage, pool, dict(given.arguments), self._store, placed.job_variables,
+                        priority=self._priority, gpus=placed.gpus,
+                    )
+                )  # fmt: skip
         finally:
             seconds = time.monotonic() - began
             self.times.append(
