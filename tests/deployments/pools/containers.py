@@ -32,7 +32,7 @@ def prepare(kind: str, name: str, home: Home, code: Path, patch: pytest.MonkeyPa
         "ecs": {"cluster": _cluster() if kind == "ecs" else "", "launch_type": "FARGATE"},
     }[kind]
     told = {
-        "name": name, "type": kind, "image": image, "concurrency_limit": 4,
+        "name": name, "type": kind, "image": image, "concurrency_limit": 4, "gpus_total": 2,
         "offers": {"cpu": 1, "memory_mb": 1500, "gpus": 0}, "environment": {"PYTHONPATH": "/opt/tests"},
         "job_variables": variables,
     }  # fmt: skip
