@@ -68,9 +68,7 @@ def test_a_second_apply_changes_nothing(prefect_home: Home, folder: Path) -> Non
     assert asyncio.run(is_applied(url(prefect_home), folder))
 
 
-def test_a_pool_has_a_queue_for_each_priority_in_the_operators_order(
-    prefect_home: Home, folder: Path
-) -> None:
+def test_a_pool_has_a_queue_for_each_priority_in_the_operators_order(prefect_home: Home, folder: Path) -> None:
     def queues() -> list[str]:
         found = asked(prefect_home, lambda client: client.read_work_queues(work_pool_name="local"))
         return [queue.name for queue in sorted(found, key=lambda queue: queue.priority)]
