@@ -251,7 +251,7 @@ class Reconciler:
         with contextlib.suppress(ObjectNotFound):
             if action.amend:
                 state = (await self._client.read_flow_run(run_id)).state
-                if state is None or not state.is_final():
+                if state is None or state.type.value not in ("CRASHED", "FAILED"):  # it was cancelled, or runs anew
                     return
                 amended = state.model_copy(update={"message": message})
                 await self._client.set_flow_run_state(run_id, amended, force=True)

@@ -36,7 +36,7 @@ R = TypeVar("R", bound=Record)
 _POLL_SECONDS = 5.0  # only for what the server's events did not tell
 _CANCEL_SECONDS = 15.0
 _LEFT_SECONDS = 5.0
-_AMENDED_SECONDS = 4.0
+_AMENDED_SECONDS = 7.0  # on ECS the reconciler looks every 5 s
 _LOOK_SECONDS = 0.3
 # Causes that another run would meet again; what the reconciler writes of them begins so.
 _HOPELESS = ("out of memory", "image", "cannot be scheduled")
