@@ -1,9 +1,10 @@
 """How long a stage needs to get to its first line on each kind of pool: `python -m benchmarks.pools`.
 
 In a VOLVOX_HOME of its own. A stage that fails at its first look (there is no such folder) is submitted again and
-again; what counts is the time from its submission to the first line of its function, and how much of that is more
-than the bare engine needs for a process of the same image. Engines: a Docker engine that answers, `KUBECONFIG`,
-`AWS_ENDPOINT_URL`; what is not there is left out, and that is said. The training image is built before, if need be.
+again; what counts is the time from its submission to the first line of its function. In the same run, in turns: the
+bare engine with a Python of the same image that does nothing, and Prefect's own worker that starts the same stage of
+the same image and polls as often. Engines: a Docker engine that answers, `KUBECONFIG`, `AWS_ENDPOINT_URL`; what is not
+there is left out, and that is said. The training image is built before, if need be.
 
 Limits (exit 1 where one is broken): 4 s for a process, 5 s on Docker, 6 s on Kubernetes.
 """
@@ -14,28 +15,60 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
 
+from benchmarks.bare import BarePrefect, bare_engine, engine_there
 from volvox.packaging.engine import Engine
 from volvox.settings import Home
 from volvox.stack import stack
 
 LIMITS = {"local": 4.0, "docker": 5.0, "kubernetes": 6.0, "ecs": None}
 _HOST = {"docker": {"network_mode": "host"}, "kubernetes": {"host_network": True}, "ecs": {"launch_type": "FARGATE"}}
+_CLUSTER = "volvox-bench"
+_BETWEEN_SECONDS = 2.0  # what the run before left has ended by then
+
+
+@dataclass
+class Figures:
+    """Seconds of every run on one kind of pool.
+
+    Attributes:
+        first_line: From submission to the first line of user code.
+        taken: Of that, until a worker took the run.
+        started: Until the run's process told that it runs: the engine's part, and the imports.
+        bare_prefect: From submission to the first line with Prefect's own worker.
+        bare_engine: The bare engine's time for a Python that does nothing.
+    """
+
+    first_line: list[float] = field(default_factory=list)
+    taken: list[float] = field(default_factory=list)
+    started: list[float] = field(default_factory=list)
+    bare_prefect: list[float] = field(default_factory=list)
+    bare_engine: list[float] = field(default_factory=list)
+
+    def add(self, ours: tuple[float, float, float], theirs: tuple[float, float, float] | None, engine: float) -> None:
+        """Take in one round: until taken, until started, until the first line."""
+        self.taken.append(ours[0])
+        self.started.append(ours[1])
+        self.first_line.append(ours[2])
+        self.bare_prefect += [theirs[2]] if theirs else []
+        self.bare_engine.append(engine)
 
 
 def main() -> int:
     """Measure, print, return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="Runs on each pool, after one that does not count.")
+    parser.add_argument("--only", action="append", choices=list(LIMITS), help="Only this pool; may be given again.")
     parser.add_argument("--json", action="store_true", help="Print everything once more as one last line.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="volvox-bench-") as place:
@@ -43,23 +76,26 @@ def main() -> int:
         os.environ |= {"VOLVOX_HOME": str(home.root), "MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlflow.db"}
         for variable in ("PREFECT_API_URL", "VOLVOX_STORE"):
             os.environ.pop(variable, None)
-        image = _image()
-        kinds = ["local", *(kind for kind in _HOST if image and _there(kind))]
-        print(f"load when it began: {os.getloadavg()[0]:.1f}; pools: {', '.join(kinds)}", flush=True)
-        for kind in kinds[1:]:
-            _enable(home, kind, image)
+        wanted = arguments.only or list(LIMITS)
+        image = _image() if set(wanted) & set(_HOST) else ""
+        kinds = [kind for kind in wanted if kind == "local" or (image and engine_there(kind))]
+        for kind in kinds:
+            if kind != "local":
+                _enable(home, kind, image)
         try:
             stack.ensure(home, ["prefect", "worker"])
             for name in ("prefect", "worker"):
                 stack.wait_ready(home, name)
             os.environ.update(stack.environment(home))
-            figures = asyncio.run(_measure(kinds, arguments.rounds))
+            time.sleep(5)  # the containers' workers start a moment after those of processes
+            print(f"load when it began: {os.getloadavg()[0]:.1f}; pools: {', '.join(kinds)}", flush=True)
+            figures = asyncio.run(_measure(kinds, arguments.rounds, home, image))
         finally:
             stack.stop(home)
-        bare = {kind: _bare(kind, image) for kind in kinds}
-    broken = _show(figures, bare)
+    broken = _show(figures)
     if arguments.json:
-        print(json.dumps({"to_first_line_s": figures, "bare_s": bare, "over_the_limit": broken}))
+        told = {kind: vars(one) for kind, one in figures.items()}
+        print(json.dumps({"seconds": told, "over_the_limit": broken}))
     return int(bool(broken))
 
 
@@ -77,89 +113,90 @@ def _image() -> str:
     return found.name
 
 
-def _there(kind: str) -> bool:
-    needed = {"docker": "PATH", "kubernetes": "KUBECONFIG", "ecs": "AWS_ENDPOINT_URL"}[kind]
-    return bool(os.environ.get(needed))
-
-
 def _enable(home: Home, kind: str, image: str) -> None:
     variables: dict[str, Any] = dict(_HOST[kind])
-    volumes: list[str] = []
     environment: dict[str, str] = {}
     if kind == "ecs":
         import boto3
 
-        boto3.client("ecs").create_cluster(clusterName="volvox-bench")
-        variables["cluster"] = "volvox-bench"
+        boto3.client("ecs").create_cluster(clusterName=_CLUSTER)
+        variables["cluster"] = _CLUSTER
         environment["VOLVOX_STORE"] = "/tmp/volvox/store"  # the failure is told by Prefect; only the way is measured
     told = {
-        "name": kind, "type": kind, "image": image, "job_variables": variables, "volumes": volumes,
-        "environment": environment, "offers": {"cpu": 2, "memory_mb": 2000, "gpus": 0},
+        "name": kind, "type": kind, "image": image, "job_variables": variables, "environment": environment,
+        "offers": {"cpu": 2, "memory_mb": 2000, "gpus": 0},
     }  # fmt: skip
     (home.folder("pools") / f"{kind}.yaml").write_text(yaml.safe_dump(told))
 
 
-async def _measure(kinds: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds from submission to first line, alternating between the pools."""
+async def _measure(kinds: list[str], rounds: int, home: Home, image: str) -> dict[str, Figures]:
+    """Every figure in turns, so that what slows the machine down slows all of them."""
     from prefect.client.orchestration import get_client
 
-    figures: dict[str, list[float]] = {kind: [] for kind in kinds}
+    figures = {kind: Figures() for kind in kinds}
     async with get_client() as client:
-        for number in range(rounds + 1):
-            for kind in kinds:
-                seconds = await _once(client, kind)
-                if number:  # the first finds cold caches and a worker that has just begun
-                    figures[kind].append(seconds)
-                    print(f"  {kind}: {seconds:.2f} s", flush=True)
+        bare = {kind: await BarePrefect.start(client, kind, home) for kind in kinds}
+        try:
+            for number in range(rounds + 1):  # the first finds cold caches and workers that have just begun
+                for kind, one in figures.items():
+                    ours = await _once(client, f"data/{kind}")
+                    theirs = await _once(client, bare[kind].deployment) if bare[kind].process else None
+                    engine = await asyncio.to_thread(bare_engine, kind, image, _CLUSTER)
+                    if number:
+                        one.add(ours, theirs, engine)
+                        print(f"  {kind}: {ours[2]:.2f} s", flush=True)
+        finally:
+            for one in bare.values():
+                one.stop()
     return figures
 
 
-async def _once(client: Any, kind: str) -> float:
-    deployment = await client.read_deployment_by_name(f"data/{kind}")
+async def _once(client: Any, deployment: str) -> tuple[float, float, float]:
+    """Seconds from the submission of a run until it was taken, until it ran, and until the first line of its stage."""
+    await asyncio.sleep(_BETWEEN_SECONDS)
+    found = await client.read_deployment_by_name(deployment)
     began = time.time()
-    run = await client.create_flow_run_from_deployment(deployment.id, parameters={"source": f"/nowhere/{began}"})
+    run = await client.create_flow_run_from_deployment(found.id, parameters={"source": f"/nowhere/{began}"})
     while True:
-        found = await client.read_flow_run(run.id)
-        if found.state is not None and found.state.is_final():
+        run = await client.read_flow_run(run.id)
+        if run.state is not None and run.state.is_final():
             break
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
+    states = {state.name: state.timestamp.timestamp() - began for state in await client.read_flow_run_states(run.id)}
+    assert "Running" in states, f"{deployment}: {run.state.name}: {run.state.message}"
     from blocks.store import ObjectStore
 
     left = ObjectStore.local().open().record("runs", str(run.id))
-    if left is not None:  # the function's own word
-        return float(left["began"]) - began
-    states = await client.read_flow_run_states(run.id)
-    running = [state for state in states if state.name == "Running"]
-    assert running, f"{kind}: {found.state.name}: {found.state.message}"
-    return running[0].timestamp.timestamp() - began
+    first = float(left["began"]) - began if left is not None else states["Running"]  # the function's own word
+    return states["Pending"], states["Running"], first
 
 
-def _bare(kind: str, image: str) -> float | None:
-    """Seconds that the bare engine needs for a Python of the same image that does nothing; None where not measured."""
-    commands = {
-        "local": [sys.executable, "-c", "pass"],
-        "docker": ["docker", "run", "--rm", "--network", "host", image, "python", "-c", "pass"],
-    }
-    if kind not in commands:
-        return None
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
-        subprocess.run(commands[kind], check=True, capture_output=True)
-        seconds.append(time.monotonic() - began)
-    return statistics.median(seconds)
-
-
-def _show(figures: dict[str, list[float]], bare: dict[str, float | None]) -> list[str]:
+def _show(figures: dict[str, Figures]) -> list[str]:
     broken: list[str] = []
-    print(f"{'to the first line, s':22} {'median':>7} {'min':>6} {'max':>6} {'limit':>6} {'bare engine':>12}")
-    for kind, seconds in figures.items():
-        median, limit, own = statistics.median(seconds), LIMITS[kind], bare[kind]
-        print(
-            f"{kind:22} {median:7.2f} {min(seconds):6.2f} {max(seconds):6.2f} {limit or '-':>6} "
-            f"{'-' if own is None else f'{own:.2f}':>12}"
-        )
-        if limit and median > limit:
+    titles = (
+        "to the first line, s",
+        "median",
+        "min",
+        "max",
+        "limit",
+        "taken",
+        "started",
+        "code",
+        "Prefect's",
+        "engine",
+    )
+    print(f"{titles[0]:22}" + "".join(f"{title:>10}" for title in titles[1:]))
+    for kind, one in figures.items():
+        whole, limit = one.first_line, LIMITS[kind]
+        steps = [
+            median(one.taken),
+            median(b - a for a, b in zip(one.taken, one.started, strict=True)),
+            median(b - a for a, b in zip(one.started, whole, strict=True)),
+        ]
+        theirs = median(one.bare_prefect) if one.bare_prefect else None
+        columns = [median(whole), min(whole), max(whole), limit, *steps, theirs, median(one.bare_engine)]
+        print(f"{kind:22}" + "".join("         -" if value is None else f"{value:10.2f}" for value in columns))
+        if limit and median(whole) > limit:
             broken.append(kind)
     print(f"over the limit: {', '.join(broken) or 'nothing'}")
     return broken

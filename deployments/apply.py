@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments import automation_files, dead_runs
+from deployments import automation_files, dead_runs, ending
 from deployments.job_environment import container_user, job_environment, with_store
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import digest_of, files_digest
-from volvox.pools.definition import PoolDefinition
+from volvox.pools.definition import PRIORITIES, PoolDefinition
 from volvox.pools.files import SHIPPED, read_pools
 from volvox.settings import Home
 
@@ -48,7 +48,8 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
         try:
             async with get_client() as client:
                 enabled, automations = pools(folder), automation_files.read_automations(folder, Home.current())
-                changes = [await _pool(client, pool) for pool in enabled.values()]
+                changes = [change for pool in enabled.values() for change in await _pool(client, pool)]
+                ending.remember(Home.current(), {one.name: str(one.id) for one in await client.read_work_pools()})
                 for definition in placed_definitions(folder, enabled):
                     changes += await _deployment(client, definition)
                 changes.append(await automation_files.match(client, dead_runs.automation()))
@@ -119,7 +120,7 @@ def _yaml(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 
 
-async def _pool(client: PrefectClient, pool: PoolDefinition) -> str:
+async def _pool(client: PrefectClient, pool: PoolDefinition) -> list[str]:
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
 
@@ -136,14 +137,27 @@ async def _pool(client: PrefectClient, pool: PoolDefinition) -> str:
                 concurrency_limit=pool.concurrency_limit, base_job_template=template,
             )
         )  # fmt: skip
-        return f"created work pool {name!r}"
+        await _queues(client, name)
+        return [f"created work pool {name!r}"]
     if found.type != pool.type:
         raise InvalidInput(f"the server has a work pool {name!r} of type {found.type!r}; rename it, or ours in pools/")
+    changes = await _queues(client, name)
     # A concurrency limit is the operator's to change.
-    if found.base_job_template == template and found.description == pool.description:
-        return ""
-    await client.update_work_pool(name, WorkPoolUpdate(base_job_template=template, description=pool.description))
-    return f"updated work pool {name!r}"
+    if found.base_job_template != template or found.description != pool.description:
+        await client.update_work_pool(name, WorkPoolUpdate(base_job_template=template, description=pool.description))
+        changes.append(f"updated work pool {name!r}")
+    return changes
+
+
+async def _queues(client: PrefectClient, pool: str) -> list[str]:
+    """A queue of the pool for each priority that it lacks; how they are ordered after that is the operator's."""
+    there = {queue.name for queue in await client.read_work_queues(work_pool_name=pool)}
+    changes: list[str] = []
+    for place, name in enumerate(PRIORITIES, start=1):  # a place that is taken is given up by who has it
+        if name not in there:
+            await client.create_work_queue(name, work_pool_name=pool, priority=place)
+            changes.append(f"created work queue {name!r} of work pool {pool!r}")
+    return changes
 
 
 async def _deployment(client: PrefectClient, definition: dict[str, Any]) -> list[str]:

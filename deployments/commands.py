@@ -38,14 +38,24 @@ def up(as_json: bool) -> None:
 def down(as_json: bool) -> None:
     """End exactly what was started here.
 
-    Every process of this home's stack ends, and nothing else: data, models and runs stay, and `volvox up` goes on
-    with them.
+    Every process of this home's stack ends, and what its runs have on Docker, Kubernetes or ECS, since that could tell
+    nobody how it went. Nothing else ends: data, models and runs stay, and `volvox up` goes on with them.
     """
     from volvox.stack import stack
 
-    ended = stack.stop(Home.current())
+    home = Home.current()
+    ended = stack.stop(home, ["worker"])  # before what it started, or it would start more
+    from deployments.ending import end_jobs
+
+    jobs = end_jobs(home)
+    if not as_json:
+        for job in jobs.jobs:
+            click.echo(f"ended {job}")
+        for problem in jobs.problems:
+            click.echo(problem, err=True)
+    ended += stack.stop(home)
     if as_json:
-        click.echo(json.dumps({"ended": ended}))
+        click.echo(json.dumps({"ended": ended, "jobs": jobs.jobs, "problems": jobs.problems}))
     else:
         click.echo(f"ended {', '.join(ended)}" if ended else "nothing was running")
 

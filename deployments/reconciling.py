@@ -117,20 +117,6 @@ class Reconciler:
         while self._ending:
             await asyncio.wait(list(self._ending.values()))
 
-    async def end_all(self, grace_seconds: float = 5.0) -> int:
-        """End every job of the watched pools, whatever its run says: their Prefect server is about to stop.
-
-        Returns:
-            How many ran.
-
-        Raises:
-            Unavailable: If the engine does not answer.
-        """
-        pools = await self._our_pools()
-        jobs = [job for job in await self._engine.jobs() if job.pool_id in pools]
-        await asyncio.gather(*(self._engine.end(job, grace_seconds) for job in jobs), return_exceptions=True)
-        return sum(job.live for job in jobs)
-
     # -- what is true ----------------------------------------------------------------------------------------------
 
     async def _our_pools(self) -> frozenset[str]:
@@ -265,7 +251,7 @@ class Reconciler:
         with contextlib.suppress(ObjectNotFound):
             if action.amend:
                 state = (await self._client.read_flow_run(run_id)).state
-                if state is None or not state.is_final():
+                if state is None or state.type.value not in ("CRASHED", "FAILED"):  # it was cancelled, or runs anew
                     return
                 amended = state.model_copy(update={"message": message})
                 await self._client.set_flow_run_state(run_id, amended, force=True)

@@ -48,6 +48,7 @@ async def _work(prefect_url: str) -> None:
     from deployments.apply import is_applied, pools
     from deployments.dead_runs import sweep_forever
     from deployments.workers import work
+    from volvox.pools.machine import filled, this_machine
 
     current = asyncio.current_task()
     if current is not None:  # Prefect's worker leaves SIGTERM to its caller; cancelled, it ends its runs and reports
@@ -57,7 +58,8 @@ async def _work(prefect_url: str) -> None:
     enabled = pools()
     gc.freeze()
     gc.enable()
-    processes = [pool for pool in enabled.values() if not pool.starts_containers]
+    machine = this_machine()
+    processes = [filled(pool, machine) for pool in enabled.values() if not pool.starts_containers]
     async with asyncio.TaskGroup() as group:
         group.create_task(sweep_forever())
         group.create_task(_containers(prefect_url))

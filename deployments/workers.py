@@ -40,6 +40,8 @@ class Pool(Protocol):
     def type(self) -> str: ...
     @property
     def job_variables(self) -> Mapping[str, Any]: ...
+    @property
+    def gpus_total(self) -> int | None: ...
 
 
 def worker_for(pool: Pool, name: str = "", look_now: Callable[[], None] = lambda: None) -> BaseWorker[Any, Any, Any]:
@@ -174,13 +176,14 @@ async def _keep(
     ready: Callable[[str], None],
     tell: Callable[[str], None],
 ) -> None:
+    from deployments.admitting import in_turns
     from deployments.missed_runs import once_for_missed_times
 
     failed = 0
     while True:
         try:
-            worker = once_for_missed_times(await asyncio.to_thread(worker_for, pool, look_now=look_now))
-            running[pool.name] = worker
+            made = await asyncio.to_thread(worker_for, pool, look_now=look_now)
+            worker = running[pool.name] = in_turns(once_for_missed_times(made), pool.gpus_total)
 
             def printer(text: str) -> None:
                 tell(f"{pool.name}: {text}")

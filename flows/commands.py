@@ -57,6 +57,8 @@ def _data_options(command: Any) -> Any:
               help="How many processes train together, if the module can; the result is the same.")  # fmt: skip
 @click.option("--nodes", default=1, show_default=True, type=click.IntRange(min=1),
               help="How many machines train together, each with --processes, on a Kubernetes pool.")  # fmt: skip
+@click.option("--priority", default="default", show_default=True, type=click.Choice(["high", "default", "low"]),
+              help="Before or after other runs that wait for a pool.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what would be done, where, how long it takes and what it costs; start nothing.")  # fmt: skip
 @click.option("--calibrate", is_flag=True,
@@ -75,6 +77,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
     places: tuple[str, ...],
     processes: int,
     nodes: int,
+    priority: str,
     dry_run: bool,
     calibrate: bool,
     as_json: bool,
@@ -118,6 +121,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "places": parse_places(places),
         "processes": processes,
         "nodes": nodes,
+        "priority": priority,
     }
     Places(parameters["places"], home).check_nodes(nodes)  # what cannot be is told before anything is started
     _check_processes(module, processes * nodes, home)
@@ -128,6 +132,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         from flows import dry_run as rehearsal
 
         del parameters["further_arguments"]  # whether there is a second try, the gate decides
+        del parameters["priority"]
         made = asyncio.run(rehearsal.plan(source, home, **parameters))
         click.echo(json.dumps(rehearsal.as_values(made), indent=2) if as_json else rehearsal.as_text(made))
         return

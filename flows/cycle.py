@@ -28,6 +28,7 @@ from flows.training import training
 from volvox.errors import GateRefused
 from volvox.naming import checked_name, model_name
 from volvox.published import published_version
+from volvox.pools.definition import Priority
 from volvox.records import Attempt, Cycle, Verdict
 
 
@@ -46,6 +47,7 @@ async def cycle(
     places: StagePlaces | None = None,
     processes: Processes = 1,
     nodes: Nodes = 1,
+    priority: Priority = "default",
     store: ObjectStore | None = None,
     tracking: Tracking | None = None,
     engine: ContainerEngine | None = None,
@@ -70,6 +72,7 @@ async def cycle(
         processes: How many processes train together, on whatever pool, where the module says `distributed = True`. Each
             takes its share of every batch; the result is the same.
         nodes: How many machines train together, each with so many processes; for a pool of type kubernetes.
+        priority: Whether its stages go before or after other runs that wait for a work pool.
         store: Where datasets, weights and records are kept; default: this installation's.
         tracking: The MLflow server; default: this installation's.
         engine: The container engine; default: this machine's.
@@ -86,7 +89,7 @@ async def cycle(
     tries = [arguments or {}, *({**(arguments or {}), **change} for change in further_arguments or [])]
 
     opened = store.open()
-    with Stages(Places(cast(dict[str, str], places or {}), store=opened), opened) as stages:
+    with Stages(Places(cast(dict[str, str], places or {}), store=opened), opened, priority) as stages:
         dataset = await stages.run(data, source, name=name, store=store, **(data_options or {}))
 
         async def attempt(chosen: dict[str, Any]) -> Cycle:

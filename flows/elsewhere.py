@@ -22,6 +22,8 @@ from flows.stage import PROGRESS
 from volvox import progress, results
 from volvox.errors import InvalidInput, StageCancelled, StageCrashed, StageFailed
 from volvox.identity import digest_of
+from volvox.pools.definition import Priority
+from volvox.pools.requests import gpu_tags
 from volvox.records import Record
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ R = TypeVar("R", bound=Record)
 _POLL_SECONDS = 5.0  # only for what the server's events did not tell
 _CANCEL_SECONDS = 15.0
 _LEFT_SECONDS = 5.0
-_AMENDED_SECONDS = 4.0
+_AMENDED_SECONDS = 7.0  # on ECS the reconciler looks every 5 s
 _LOOK_SECONDS = 0.3
 # Causes that another run would meet again; what the reconciler writes of them begins so.
 _HOPELESS = ("out of memory", "image", "cannot be scheduled")
@@ -51,6 +53,8 @@ class Submission:
         store: Where the run leaves its record.
         job_variables: What the pool's job template is told of this run: memory, GPUs, ...
         tries: How often to run it in all if what it runs on vanishes.
+        priority: Its turn among the runs that wait for the pool.
+        gpus: How many GPUs it needs, for a pool that has only so many.
     """
 
     stage: Flow[..., Any]
@@ -59,6 +63,8 @@ class Submission:
     store: Store
     job_variables: dict[str, Any]
     tries: int = 2
+    priority: Priority = "default"
+    gpus: int = 0
 
     @property
     def where(self) -> str:
@@ -176,7 +182,8 @@ async def _submitted(client: PrefectClient, submission: Submission) -> FlowRun:
             client=client,
             parameters=as_json(submission.parameters),
             job_variables=submission.job_variables or None,
-            tags=["volvox", submission.tag],
+            tags=["volvox", submission.tag, *gpu_tags(submission.gpus)],
+            work_queue_name=None if submission.priority == "default" else submission.priority,
             timeout=0,
         )
     except ObjectNotFound as error:

@@ -35,10 +35,12 @@ class Placed:
     Attributes:
         placement: The pool with the reasons for it.
         job_variables: What the pool's job template is told of this run.
+        gpus: How many GPUs it needs.
     """
 
     placement: Placement
     job_variables: dict[str, Any]
+    gpus: int = 0
 
     @property
     def here(self) -> bool:
@@ -132,7 +134,7 @@ class Places:
         variables = job_variables(pool, needs)
         if pool.starts_containers and not pool.image:
             variables["image"] = await asyncio.to_thread(self._image, _module(parameters), needs.gpus > 0)
-        return Placed(placement, variables)
+        return Placed(placement, variables, needs.gpus)
 
     def _image(self, module: str, gpu: bool) -> str:
         """The newest training image of `module`.

@@ -11,7 +11,7 @@ from prefect import Flow
 
 from flows.placing import Placed, Places
 from volvox import progress
-from volvox.pools.definition import HERE
+from volvox.pools.definition import HERE, Priority
 from volvox.records import StageTime
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ R = TypeVar("R")
 class Stages(AbstractContextManager["Stages"]):
     """Runs the stages of one cycle and keeps their times, in order."""
 
-    def __init__(self, places: Places, store: Store) -> None:
-        """Run stages where `places` says; what runs elsewhere leaves its record in `store`."""
+    def __init__(self, places: Places, store: Store, priority: Priority = "default") -> None:
+        """Run stages where `places` says; what runs elsewhere leaves its record in `store`, and waits by `priority`."""
         self.times: list[StageTime] = []
         self._places, self._store = places, store
+        self._priority: Priority = priority
         self._worked: dict[str, float] = {}
         self._reused: set[str] = set()
         self._runs: list[str] = []  # of Prefect, which the stage that is going on took on its pool
@@ -81,8 +82,11 @@ class Stages(AbstractContextManager["Stages"]):
         from flows.elsewhere import Submission, run_elsewhere
 
         return await run_elsewhere(
-            Submission(stage, placed.placement.pool, dict(given.arguments), self._store, placed.job_variables)
-        )
+            Submission(
+                stage, placed.placement.pool, dict(given.arguments), self._store, placed.job_variables,
+                priority=self._priority, gpus=placed.gpus,
+            )
+        )  # fmt: skip
 
     async def _trained(self, stage: Flow[..., Any], given: inspect.BoundArguments, placed: Placed) -> Any:
         """The same for a training, whose record gets what was predicted beside what it took and cost."""

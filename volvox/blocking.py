@@ -1,12 +1,14 @@
-"""Context managers that block, entered and left by coroutines."""
+"""Between coroutines and code that blocks: its context managers in a coroutine, a coroutine's result in such code."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
-from typing import TypeVar
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -29,3 +31,19 @@ async def entered(blocking: contextlib.AbstractContextManager[T]) -> AsyncIterat
             raise
     else:
         await asyncio.to_thread(blocking.__exit__, None, None, None)
+
+
+def result_of(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, also where an event loop runs already, as in a notebook."""
+    if asyncio._get_running_loop() is None:
+        return asyncio.run(work)
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(asyncio.run(work))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, daemon=True, name="volvox.run").start()  # a daemon: Ctrl-C must not wait for it
+    return future.result()

@@ -14,18 +14,18 @@ import asyncio
 import contextlib
 import json
 import os
-import threading
 import time
 import typing
 import uuid
-from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import Future
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from volvox import records, results
+from volvox.blocking import result_of
 from volvox.errors import InvalidInput, NotFound, PoolDown, StageFailed, Unavailable
 from volvox.parameters import as_json
+from volvox.pools.definition import PRIORITIES, Priority
 from volvox.records import RETURNED_BY, Record
 from volvox.settings import Home
 
@@ -45,7 +45,6 @@ _LOST_SECONDS = 15.0  # a server that is being started again is waited for
 _LEFT_SECONDS = 5.0  # a shared volume may show a record later than the server tells of the end
 
 R = TypeVar("R", bound=Record)
-T = TypeVar("T")
 Wait = Literal[True]
 Seconds = float | None
 
@@ -82,7 +81,7 @@ class Submitted(Generic[R]):
             Unavailable: If the Prefect server does not answer.
             VolvoxError: As the flow itself raises.
         """
-        return _now(self.aresult(timeout_seconds))
+        return result_of(self.aresult(timeout_seconds))
 
     async def aresult(self, timeout_seconds: Seconds = None) -> R:
         """The same as `result`, for a coroutine."""
@@ -150,8 +149,9 @@ def run(
 ) -> Any: ...
 # fmt: on
 def run(
-    flow: str, /, *, on: str = "local", wait: bool = True, timeout_seconds: Seconds = None, **parameters: Any
-) -> Any:
+    flow: str, /, *, on: str = "local", wait: bool = True, timeout_seconds: Seconds = None,
+    priority: Priority = "default", **parameters: Any,
+) -> Any:  # fmt: skip
     """Run a flow by its deployment on the Prefect server of this VOLVOX_HOME, as a button in its UI would.
 
     The server checks the parameters before there is a run. PREFECT_API_URL and VOLVOX_STORE, where they are set, name
@@ -162,6 +162,7 @@ def run(
         on: The deployment, which is named after its work pool.
         wait: Whether to wait for the end; else a handle is returned at once.
         timeout_seconds: How long to wait; default: as long as it takes. The run itself goes on.
+        priority: `high`, `default` or `low`: its turn among the runs that wait for a pool; of `cycle` its stages' too.
         parameters: Parameters of the flow; records and blocks as they are, paths as `str` or `Path`.
 
     Returns:
@@ -169,27 +170,34 @@ def run(
         `result()`.
 
     Raises:
-        InvalidInput: If the server refuses a parameter; it says which and why.
+        InvalidInput: If there is no such priority, or the server refuses a parameter; it says which and why.
         NotFound: If there is no such flow, or no such deployment of it.
         PoolDown: If nobody would start the run. Not asked with `wait=False`.
         TimeoutError: If the run has not ended in time.
         Unavailable: If the Prefect server does not answer.
         VolvoxError: As the flow itself raises.
     """
-    return _now(arun(flow, on=on, wait=wait, timeout_seconds=timeout_seconds, **parameters))
+    return result_of(
+        arun(flow, on=on, wait=wait, timeout_seconds=timeout_seconds, priority=priority, **parameters)
+    )  # fmt: skip
 
 
 async def arun(
-    flow: str, /, *, on: str = "local", wait: bool = True, timeout_seconds: Seconds = None, **parameters: Any
-) -> Any:
+    flow: str, /, *, on: str = "local", wait: bool = True, timeout_seconds: Seconds = None,
+    priority: Priority = "default", **parameters: Any,
+) -> Any:  # fmt: skip
     """The same as `run`, for a coroutine. Cancelled, it stops waiting; the run goes on."""
+    if priority not in PRIORITIES:
+        raise InvalidInput(f"there is no priority {priority!r}; there are {', '.join(PRIORITIES)}")
+    if flow == "cycle":
+        parameters["priority"] = priority
     told, given = as_json(parameters), parameters.get("store")
     async with _server() as client:
         deployment = await _deployment(client, flow, on)
         store = given.open() if given is not None else await asyncio.to_thread(_local_store)
         if wait:
             await _somebody_works(client, deployment)
-        run = await _created(client, deployment, f"{flow} on {on!r}", told)
+        run = await _created(client, deployment, f"{flow} on {on!r}", told, priority)
         from prefect.utilities.urls import url_for
 
         url = url_for("flow-run", obj_id=run.id) or ""
@@ -216,7 +224,7 @@ def landed(bucket: str, key: str, version: str = "", **details: Any) -> str:
         InvalidInput: If bucket or key is empty, or a detail is no JSON.
         Unavailable: If the Prefect server does not answer.
     """
-    return _now(alanded(bucket, key, version, **details))
+    return result_of(alanded(bucket, key, version, **details))
 
 
 async def alanded(bucket: str, key: str, version: str = "", **details: Any) -> str:
@@ -239,22 +247,6 @@ async def alanded(bucket: str, key: str, version: str = "", **details: Any) -> s
 
 
 # -- inside ------------------------------------------------------------------------------------------------------
-
-
-def _now(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, also where an event loop runs already, as in a notebook."""
-    if asyncio._get_running_loop() is None:
-        return asyncio.run(work)
-    future: Future[T] = Future()
-
-    def do() -> None:
-        try:
-            future.set_result(asyncio.run(work))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=do, daemon=True, name="volvox.run").start()  # a daemon: Ctrl-C must not wait for it
-    return future.result()
 
 
 @contextlib.asynccontextmanager
@@ -327,13 +319,16 @@ async def _somebody_works(client: PrefectClient, deployment: DeploymentResponse)
 
 
 async def _created(
-    client: PrefectClient, deployment: DeploymentResponse, where: str, parameters: dict[str, Any]
+    client: PrefectClient, deployment: DeploymentResponse, where: str, parameters: dict[str, Any], priority: str
 ) -> FlowRun:
     from prefect.deployments import arun_deployment
     from prefect.exceptions import PrefectHTTPStatusError
 
     try:
-        return await arun_deployment(deployment.id, client=client, parameters=parameters, timeout=0, as_subflow=False)
+        return await arun_deployment(
+            deployment.id, client=client, parameters=parameters, timeout=0, as_subflow=False,
+            work_queue_name=None if priority == "default" else priority,
+        )  # fmt: skip
     except PrefectHTTPStatusError as error:
         if error.response.status_code in (400, 409, 422):
             raise InvalidInput(f"{where} was not started: {_refusal(error)}") from error

@@ -68,6 +68,28 @@ def test_a_second_apply_changes_nothing(prefect_home: Home, folder: Path) -> Non
     assert asyncio.run(is_applied(url(prefect_home), folder))
 
 
+def test_a_pool_has_a_queue_for_each_priority_in_the_operators_order(prefect_home: Home, folder: Path) -> None:
+    def queues() -> list[str]:
+        found = asked(prefect_home, lambda client: client.read_work_queues(work_pool_name="local"))
+        return [queue.name for queue in sorted(found, key=lambda queue: queue.priority)]
+
+    async def lower(client: Any) -> None:
+        high = await client.read_work_queue_by_name("high", work_pool_name="local")
+        await client.update_work_queue(high.id, priority=9)
+
+    async def remove(client: Any) -> None:
+        low = await client.read_work_queue_by_name("low", work_pool_name="local")
+        await client.delete_work_queue_by_id(low.id)
+
+    asyncio.run(apply(url(prefect_home), folder))
+    assert queues() == ["high", "default", "low"]
+    asked(prefect_home, lower)
+    assert asyncio.run(apply(url(prefect_home), folder)) == []
+    assert queues() == ["default", "low", "high"]
+    asked(prefect_home, remove)
+    assert asyncio.run(apply(url(prefect_home), folder)) == ["created work queue 'low' of work pool 'local'"]
+
+
 def test_what_changed_here_changes_there_and_nothing_else_does(prefect_home: Home, folder: Path) -> None:
     asyncio.run(apply(url(prefect_home), folder))
     file = folder / "prefect.yaml"

@@ -276,16 +276,6 @@ def test_an_ended_job_that_the_engine_keeps_showing_is_ended_once(prefect_home: 
     in_scene(prefect_home, act)
 
 
-def test_before_the_server_stops_every_job_ends(prefect_home: Home) -> None:
-    async def act(scene: Scene) -> None:
-        scene.job(await scene.run("RUNNING"))
-        others = scene.job(uuid4(), pool=str(uuid4()))
-        assert await scene.reconciler.end_all() == 1
-        assert list(scene.engine.there) == [others.identifier]
-
-    in_scene(prefect_home, act)
-
-
 def _later(monkeypatch: Any, seconds: float) -> None:
     """The reconciler's clock, put forward."""
 

@@ -14,6 +14,7 @@ class Standin:
     name: str
     type: str
     job_variables: dict[str, Any] = field(default_factory=dict)
+    gpus_total: int | None = None
 
 
 def test_pools_of_one_engine_are_watched_together() -> None:

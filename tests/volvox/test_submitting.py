@@ -31,6 +31,11 @@ def test_without_a_stack_it_says_how_to_start_one(home) -> None:
         volvox.run("cycle", source="/data")
 
 
+def test_a_priority_that_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="'urgent'; there are high, default, low"):
+        volvox.run("cycle", source="/data", priority="urgent")
+
+
 def test_the_package_stays_light() -> None:
     code = "import sys, volvox; print(sorted({'prefect', 'pydantic', 'typing', 'httpx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True,
@@ -118,8 +123,8 @@ def test_errors_of_the_flow_are_raised_here(running: Installation, digits: Path)
 def test_a_handle_is_waited_for_later_also_inside_of_a_loop(running: Installation, digits: Path) -> None:
     import asyncio
 
-    handle = volvox.run("data", source=str(digits), wait=False)
-    assert httpx.get(f"{api(running)}/flow_runs/{handle.id}").status_code == 200
+    handle = volvox.run("data", source=str(digits), wait=False, priority="high")
+    assert httpx.get(f"{api(running)}/flow_runs/{handle.id}").json()["work_queue_name"] == "high"
     assert handle.id in handle.url
     with pytest.raises(TimeoutError, match="it goes on"):
         handle.result(timeout_seconds=0)

@@ -173,9 +173,11 @@ def _of_run(run: Run, jobs: list[Job], now: datetime, covers: Callable[[str], bo
         coming = run.submitting and for_seconds < _COMING_SECONDS
         return [] if jobs or elsewhere or coming else [Cancelled(run.id)]
     if run.state in _OVER:
-        if run.state == "CRASHED" and run.again and run.message.startswith(_INTERRUPTED):
-            return [] if any(job.live for job in jobs) else [Crashed(run.id, told.interrupted(), again=True)]
-        return _amended(run, jobs)
+        if amended := _amended(run, jobs):
+            return amended
+        if run.state == "CRASHED" and run.message.startswith(_INTERRUPTED) and not any(job.live for job in jobs):
+            return [Crashed(run.id, told.interrupted(), again=run.again, amend=not run.again)]
+        return []
     if run.state not in ("PENDING", "RUNNING"):
         return []
     if live := [job for job in jobs if job.live]:

@@ -202,7 +202,7 @@ def _why(task: dict[str, Any], container: dict[str, Any], code: int | None) -> t
         megabytes = _memory(task, container)
         return "out_of_memory", told.out_of_memory(megabytes * 2**20 if megabytes else None, "task")
     if "CannotPull" in said or "manifest unknown" in said:
-        return told.image_trouble(container.get("image") or "of the task", said)
+        return told.image_trouble(container.get("image") or "of the task", said, "ecs")
     if code == 0:
         return "", ""
     if task.get("stopCode") in ("SpotInterruption", "TerminationNotice", "UserInitiated"):

@@ -13,6 +13,14 @@ Reason = Literal["", "out_of_memory", "image_not_found", "image_refused", "unsch
 
 OUTPUT_LINES = 40
 _SHOWN_CHARACTERS = 400
+_CREDENTIALS = {
+    "docker": "`docker login{}` as somebody who may pull it, on the worker's machine, or give the pool credentials "
+    "(job_variables.registry_credentials)",
+    "kubernetes": "give the pool the credentials as a secret of its namespace "
+    "(`kubectl create secret docker-registry`, job_variables.image_pull_secrets)",
+    "ecs": "let the execution role pull it (job_variables.execution_role_arn; of ECR: ecr:GetAuthorizationToken, "
+    "ecr:BatchGetImage, ecr:GetDownloadUrlForLayer)",
+}
 _NOT_FOUND = re.compile(
     r"not found|manifest unknown|no such image|no image |name unknown|repository does not exist|InvalidImageName"
     r"|invalid reference format|couldn't parse image",
@@ -105,22 +113,29 @@ def out_of_memory(limit_bytes: float | None, what: str = "container") -> str:
     return f"out of memory: the {what} had {limit_bytes / 2**20:.0f} MB; give the pool or the stage more (memory_mb)"
 
 
-def image_trouble(image: str, said: str) -> tuple[Reason, str]:
+def image_trouble(image: str, said: str, kind: str = "docker") -> tuple[Reason, str]:
     """Why an image could not be had, and the sentence for it.
 
     Args:
         image: Its reference.
         said: What the engine or the registry said.
+        kind: The engine's, which decides who needs which credentials.
     """
     said = " ".join(said.split())[:_SHOWN_CHARACTERS]
+    refused, credentials = _REFUSED.search(said), _CREDENTIALS[kind].format(_registry(image))
     # Registries that hide what exists say "denied: ... does not exist or may require login": that is not found.
     if _NOT_FOUND.search(said) or "does not exist" in said:
-        return "image_not_found", f"image {image} was not found: {said}; push it, or correct the pool's `image`"
-    if _REFUSED.search(said):
-        return "image_refused", (
-            f"image {image} was refused by its registry: {said}; give the pool credentials that may pull it"
-        )
+        hidden = f"; if it is there, {credentials}" if refused else ""
+        return "image_not_found", f"image {image} was not found: {said}; push it, or correct the pool's `image`{hidden}"
+    if refused:
+        return "image_refused", f"image {image} was refused by its registry: {said}; {credentials}"
     return "image_refused", f"image {image} could not be fetched: {said}"
+
+
+def _registry(image: str) -> str:
+    """The registry of a reference, as a further word; empty for Docker's own."""
+    first, slash, _ = image.partition("/")
+    return f" {first}" if slash and ("." in first or ":" in first or first == "localhost") else ""
 
 
 def ended_badly(code: int | None, what: str, output: str = "") -> str:

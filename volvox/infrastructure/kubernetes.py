@@ -132,7 +132,7 @@ class KubernetesEngine:
             cause = self._causes.get(pod.uid) or await self._cause(pod.name)
             if cause:
                 self._causes[pod.uid] = cause
-                reason, message = told.image_trouble(pod.image, cause)
+                reason, message = told.image_trouble(pod.image, cause, self.kind)
                 return pod.with_(reason=reason, message=message)
         if pod.reason == "error" and pod.exit_code:
             if pod.uid not in self._outputs:

@@ -86,7 +86,7 @@ def read_pod(pod: dict[str, Any]) -> Pod:
         return Pod(**facts, state="running", started=_time(running.get("startedAt")))
     if waiting.get("reason") in _NO_IMAGE:
         image, said = container.get("image", "?"), f"{waiting['reason']}: {waiting.get('message', '')}"
-        reason, message = told.image_trouble(image, said)
+        reason, message = told.image_trouble(image, said, "kubernetes")
         return Pod(**facts, state="stuck", reason=reason, message=message, image=image)
     if waiting.get("reason") in _CANNOT_START:
         said = waiting.get("message") or waiting["reason"]

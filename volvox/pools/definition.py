@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 PoolType = Literal["process", "docker", "kubernetes", "ecs"]
+# A run's turn among those that wait for the same pool; Prefect's work queues of these names, the first first.
+Priority = Literal["high", "default", "low"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 # This very process, which is a place like the others when one is chosen; no file defines it.
 HERE = "here"
@@ -57,6 +60,8 @@ class PoolDefinition(BaseModel):
         cost_per_hour: Price of an hour of one job, in whatever currency the operator thinks.
         startup_seconds: From a free place to the first line of user code.
         concurrency_limit: How many jobs run at a time; None: as many as come.
+        gpus_total: How many GPUs there are for all of its jobs together; None: for a pool of processes those of the
+            machine, for another as many as are asked for.
         environment: Variables of every job; a value is plain or a reference such as
             `{{ prefect.blocks.secret.NAME }}`, which the worker resolves when a job starts.
         volumes: `source:/target` or `source:/target:ro` of every job. The source is a folder of the engine's host, or
@@ -75,6 +80,7 @@ class PoolDefinition(BaseModel):
     cost_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     startup_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     concurrency_limit: Annotated[int, Field(ge=1)] | None = None
+    gpus_total: Annotated[int, Field(ge=0)] | None = None
     environment: dict[str, str] = {}
     volumes: tuple[str, ...] = ()
     job_variables: dict[str, Any] = {}
@@ -118,6 +124,14 @@ class PoolDefinition(BaseModel):
             if not _VOLUME.fullmatch(volume):
                 raise ValueError(f"{volume!r} is not `source:/target` or `source:/target:ro`")
         return volumes
+
+    @field_validator("gpus_total")
+    @classmethod
+    def _enough_for_one(cls, gpus_total: int | None, told: ValidationInfo) -> int | None:
+        offers = told.data.get("offers")
+        if gpus_total is not None and offers is not None and (offers.gpus or 0) > gpus_total:
+            raise ValueError(f"it is {gpus_total}, and offers.gpus promises {offers.gpus} to a single job")
+        return gpus_total
 
     @property
     def starts_containers(self) -> bool:

@@ -42,7 +42,9 @@ def filled(pool: PoolDefinition, machine: Offers) -> PoolDefinition:
     if pool.type != "process":
         return pool
     stated = {name: value for name, value in pool.offers if value is not None}
-    return pool.model_copy(update={"offers": machine.model_copy(update=stated)})
+    offers = machine.model_copy(update=stated)
+    total = offers.gpus if pool.gpus_total is None else pool.gpus_total
+    return pool.model_copy(update={"offers": offers, "gpus_total": total})
 
 
 def this_machine(root: Path = Path("/")) -> Offers:

@@ -7,11 +7,16 @@ Each kind of engine asks for a GPU in its own way: Docker by device requests, Ku
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from volvox.errors import InvalidInput
 from volvox.pools.definition import PoolDefinition
 from volvox.pools.needs import Needs
+
+# On a run that needs GPUs: what is counted where a pool has only so many of them.
+_GPUS_TAG = "volvox-gpus:"
 
 # Fargate's CPU units and the memory in MB that goes with them: AWS, "Task definition parameters for Fargate".
 _FARGATE = {
@@ -44,6 +49,17 @@ def job_variables(pool: PoolDefinition, needs: Needs) -> dict[str, Any]:
     if pool.type == "ecs":
         return _ecs(pool, memory_mb, cpu, needs.gpus)
     return {}  # a process has what its machine has
+
+
+def gpu_tags(gpus: int) -> list[str]:
+    """The tags of a run that needs so many GPUs."""
+    return [f"{_GPUS_TAG}{gpus}"] if gpus else []
+
+
+def gpus_of(tags: Iterable[str]) -> int:
+    """How many GPUs a run with these tags needs."""
+    found = [re.fullmatch(rf"{_GPUS_TAG}(\d+)", tag) for tag in tags]
+    return max((int(one[1]) for one in found if one), default=0)
 
 
 def _docker(pool: PoolDefinition, memory_mb: int | None, cpu: float | None, gpus: int) -> dict[str, Any]:

@@ -111,18 +111,24 @@ def ensure(
     return found
 
 
-def stop(home: Home) -> list[str]:
-    """End every process of this home's stack, those that need others first; return the names of what was ended."""
+def stop(home: Home, names: Iterable[str] | None = None) -> list[str]:
+    """End every process of this home's stack, those that need others first; return the names of what was ended.
+
+    Args:
+        home: Whose stack.
+        names: Which services; all of them by default.
+    """
     if not home.root.is_dir():
         return []
     ended: list[str] = []
     with locked(home):
-        left = list(discover())
+        left = _chosen(names)
         while left:
             level = [spec for spec in left if not any(spec.name in other.after for other in left)] or left
             ended += _end(home, [spec.name for spec in level])
             left = [spec for spec in left if spec not in level]
-        ended += _end(home, list(processes.marked(home)))  # of services that this installation knows no more
+        if names is None:
+            ended += _end(home, list(processes.marked(home)))  # of services that this installation knows no more
     return ended
 
 

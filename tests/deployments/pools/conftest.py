@@ -39,6 +39,7 @@ deployments:
     tags: [volvox]
     work_pool: {name: local}
 """
+LOCAL = "{name: local, type: process, concurrency_limit: 4, gpus_total: 2}"
 _UNSET = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "VOLVOX_WEB_URL", "VOLVOX_LOCAL_SERVICES", "VOLVOX_STORE")
 
 
@@ -77,16 +78,22 @@ class Pool:
     def jobs_of(self, run_id: str) -> list[str]:
         """What still runs of a flow run."""
         if self.kind == "process":
-            return [str(pid) for pid in _processes(run_id)]
+            return [str(pid) for pid, run in processes_of_runs().items() if run == run_id]
         return [job.name for job in asyncio.run(containers.jobs(self)) if job.run_id == run_id]
 
     def vanish(self, run_id: str) -> None:
         """Take away what runs a flow run, as a machine does that loses its power."""
         if self.kind == "process":
-            for pid in _processes(run_id):
-                os.kill(pid, signal.SIGKILL)
-            return
-        asyncio.run(containers.remove(self, run_id))
+            self.kill(run_id)
+        else:
+            asyncio.run(containers.remove(self, run_id))
+
+    def kill(self, run_id: str) -> None:
+        """Kill a flow run's processes, wherever they are, as a machine does that has no memory left."""
+        for pid, run in processes_of_runs().items():
+            if run == run_id:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def run(self, what: str, number: int = 0, **more: Any) -> Any:
         """Run the stand-in stage there and return its record."""
@@ -95,7 +102,7 @@ class Pool:
         return asyncio.run(asyncio.wait_for(run_elsewhere(self.submission(what, number, **more)), 120))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="package", params=KINDS)
 def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     kind: str = request.param
     root = tmp_path_factory.mktemp(f"pool-{kind}")
@@ -120,7 +127,8 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             patch.delitem(sys.modules, loaded)
         folder = root / "deployments"
         (folder / "pools").mkdir(parents=True)
-        (folder / "pools" / "local.yaml").write_text("{name: local, type: process, concurrency_limit: 4}")
+        (folder / "pools" / "local.yaml").write_text(LOCAL)
+        (home.folder("pools") / "local.yaml").write_text(LOCAL)  # which the worker reads
         (folder / "prefect.yaml").write_text(textwrap.dedent(DEPLOYMENTS))
         try:
             stack.ensure(home, ["prefect"])
@@ -141,12 +149,14 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             stack.stop(home)
 
 
-def _processes(run_id: str) -> list[int]:
-    found: list[int] = []
+def processes_of_runs() -> dict[int, str]:
+    """Every process of a flow run on this machine, in containers too: pid -> the run's id."""
+    found: dict[int, str] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"PREFECT__FLOW_RUN_ID={run_id}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
+            for variable in (entry / "environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"PREFECT__FLOW_RUN_ID="):
+                    found[int(entry.name)] = variable.partition(b"=")[2].decode()
     return found
 
 

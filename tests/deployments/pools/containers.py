@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from volvox.identity import digest_of, files_digest
 from volvox.settings import Home
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def prepare(kind: str, name: str, home: Home, code: Path, patch: pytest.MonkeyPa
         "ecs": {"cluster": _cluster() if kind == "ecs" else "", "launch_type": "FARGATE"},
     }[kind]
     told = {
-        "name": name, "type": kind, "image": image, "concurrency_limit": 4,
+        "name": name, "type": kind, "image": image, "concurrency_limit": 4, "gpus_total": 2,
         "offers": {"cpu": 1, "memory_mb": 1500, "gpus": 0}, "environment": {"PYTHONPATH": "/opt/tests"},
         "job_variables": variables,
     }  # fmt: skip
@@ -65,9 +66,11 @@ def _with_code(base: str, code: Path) -> str:
         archive.addfile(told, io.BytesIO(dockerfile))
         archive.add(code, "code", filter=lambda entry: None if "__pycache__" in entry.name else entry)
     context.seek(0)
-    image, _ = docker.from_env().images.build(fileobj=context, custom_context=True, tag="volvox-tests/pools:1", rm=True)
+    # By its content: a checkout beside this one may test with other code on the same engine.
+    name = f"volvox-tests/pools:{digest_of([base, files_digest(code, code.rglob('*.py'))])[:12]}"
+    image, _ = docker.from_env().images.build(fileobj=context, custom_context=True, tag=name, rm=True)
     assert image.id
-    return "volvox-tests/pools:1"
+    return name
 
 
 def _bucket_block() -> str:

@@ -13,11 +13,13 @@ from flows.stage import stage
 from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
+from volvox.blocking import entered
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import stage_key
 from volvox.records import Job
 from volvox.store import Store
 
+STEPS = 24  # of a quarter of a second
 _MB = 1 << 20
 
 
@@ -35,6 +37,8 @@ async def standin(what: str, *, number: int = 0, store: ObjectStore | None = Non
         await rest(number)
     if what == "flaky":
         return await flaky(opened, number)
+    if what == "learn":
+        return await learn(opened, number)
     return await work(opened, number)
 
 
@@ -62,6 +66,29 @@ async def flaky(store: Store, number: int) -> Job:
     if tries < 2:
         raise Unavailable(f"not yet, {tries}")
     return Job(service="standin", version=str(tries), input="", input_digest="", answer_object="")
+
+
+@task(name="learn")
+@progress.working
+async def learn(store: Store, number: int) -> Job:
+    """Write a checkpoint a step, as training does; the record says after which step this process began."""
+    key = stage_key("standin-learn", arguments=number)
+
+    async def make() -> Job:
+        async with entered(store.checkpoints(key)) as folder:
+            began = max((int(path.name.removeprefix("step-")) for path in folder.glob("step-*[0-9]")), default=0)
+            for step in range(began + 1, STEPS + 1):
+                await asyncio.sleep(0.25)
+                written = folder / f"step-{step}.new"
+                written.write_bytes(f"{number} after {step}".encode())
+                written.rename(folder / f"step-{step}")
+                progress.advance(step, STEPS, "steps", began=began)
+            digest = store.put_bytes((folder / f"step-{STEPS}").read_bytes())
+        return Job(service="standin", version=str(began), input=str(number), input_digest="", answer_object=digest)
+
+    made = await once(store, "standin-learn", key, Job, make)
+    await asyncio.to_thread(store.drop_checkpoints, key)
+    return made
 
 
 @task(name="rest")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,15 +29,42 @@ def states(run_id: Any) -> list[str]:
     return asyncio.run(ask())
 
 
+@contextmanager
+def refusing_registry(status: int) -> Iterator[str]:
+    """The address of a registry that lets nobody in."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="private"')
+            self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def heard(pool: Pool, what: str, number: int = 0, **more: Any) -> tuple[Any, list[progress.Event]]:
     events: list[progress.Event] = []
     with progress.listening(events.append), progress.stage("standin"):
         return pool.run(what, number, **more), events
 
 
-def test_a_record_comes_back_and_its_objects_are_those_of_everywhere(pool: Pool) -> None:
+def test_a_record_comes_back_and_its_objects_are_those_of_everywhere(pool: Pool, tmp_path: Path) -> None:
+    from blocks.store import ObjectStore
+
     record, events = heard(pool, "work", 1)
-    assert record.answer_object == hashlib.sha256(b"answer 1").hexdigest()
+    here = asyncio.run(pool.submission("work").stage.fn("work", number=1, store=ObjectStore(address=str(tmp_path))))
+    assert record.answer_object == here.answer_object == hashlib.sha256(b"answer 1").hexdigest()
+    assert record.version != here.version, "two processes"
     assert pool.submission("work").store.has(record.answer_object)
     told = [event for event in events if event.kind == "advanced"]
     assert {(event.done, event.total, event.unit) for event in told} == {(1, 1, "numbers")}
@@ -141,6 +173,54 @@ def test_an_image_that_does_not_exist_is_told_within_seconds(pool: Pool) -> None
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_registry_that_refuses_is_told_with_what_to_do(pool: Pool, status: int) -> None:
+    if pool.kind == "process":
+        pytest.skip("a process has no image")
+    with refusing_registry(status) as registry:
+        remedy = {
+            "docker": f"`docker login {registry}`",
+            "kubernetes": "image_pull_secrets",
+            "ecs": "execution_role_arn",
+        }
+        began = time.monotonic()
+        with pytest.raises(StageCrashed, match=r"[Ii]mage .*private:1 was refused by its registry") as caught:
+            pool.run("work", 3, job_variables={"image": f"{registry}/private:1"})
+        assert time.monotonic() - began < 30
+        assert remedy[pool.kind] in str(caught.value)
+
+
+def test_what_is_killed_goes_on_from_its_newest_checkpoint(pool: Pool) -> None:
+    from flows.elsewhere import run_elsewhere
+
+    runs: list[str] = []
+    steps: list[tuple[str, int]] = []
+
+    async def kill() -> Any:
+        far = asyncio.Event()
+
+        def hear(event: progress.Event) -> None:
+            if "flow_run" in event.detail:
+                runs.append(event.detail["flow_run"])
+            if event.kind == "advanced":
+                steps.append((runs[-1], int(event.done)))
+                if event.done >= 10:
+                    far.set()
+
+        with progress.listening(hear):
+            running = asyncio.ensure_future(run_elsewhere(pool.submission("learn", 7, tries=2)))
+            await asyncio.wait_for(far.wait(), 60)
+            await asyncio.to_thread(pool.kill, runs[0])
+            return await asyncio.wait_for(running, 150)
+
+    record = asyncio.run(kill())
+    assert len(set(runs)) == 2, "killed, and run again"
+    assert record.answer_object == hashlib.sha256(b"7 after 24").hexdigest()
+    # A bucket has what had not changed for half a second.
+    assert int(record.version) >= (10 if pool.submission("learn").store.address.startswith("/") else 5)
+    assert not any(run == runs[-1] and step <= int(record.version) for run, step in steps), "no step was made twice"
+
+
 def test_what_vanishes_is_run_again_and_then_told(pool: Pool) -> None:
     from flows.elsewhere import run_elsewhere
 
@@ -160,7 +240,9 @@ def test_what_vanishes_is_run_again_and_then_told(pool: Pool) -> None:
             running = asyncio.ensure_future(run_elsewhere(pool.submission("sleep", 302, tries=2)))
             for _ in range(2):
                 await asyncio.to_thread(pool.vanish, await asyncio.wait_for(runs.get(), 150))
-            with pytest.raises(StageCrashed, match=r"was removed|No sign of life|status code:? -9|ended by"):
+            with pytest.raises(
+                StageCrashed, match=r"was removed|No sign of life|status code:? -9|ended (by|from outside)"
+            ):
                 await asyncio.wait_for(running, 100)
         assert len(set(killed)) == 2
 

@@ -119,9 +119,11 @@ def test_a_job_of_a_deleted_run_ends_if_its_pool_is_ours_and_never_else() -> Non
 
 def test_a_run_whose_process_was_asked_to_end_is_run_again_if_its_flow_allows() -> None:
     said = "Execution was aborted by a termination signal."
-    assert decided(run("CRASHED", 1, message=said)) == []
+    (action,) = decided(run("CRASHED", 1, message=said))
+    assert isinstance(action, Crashed) and action.amend and not action.again, "it is told who ended it"
+    assert decided(run("CRASHED", 1, message=action.message)) == [], "once"
     (action,) = decided(run("CRASHED", 1, message=said, again=True))
-    assert isinstance(action, Crashed) and action.again
+    assert isinstance(action, Crashed) and action.again and not action.amend
     assert decided(run("CRASHED", 1, message=said, again=True), job()) == [], "first its process must be gone"
     assert decided(run("CRASHED", 1, message="the disk is full", again=True)) == []
 

@@ -29,6 +29,21 @@ def test_a_registry_that_is_down_is_not_called_a_lack_of_credentials() -> None:
     assert "credentials" in image_trouble("x:1", "unauthorized")[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [("docker", "`docker login r.example.org`"), ("kubernetes", "image_pull_secrets"), ("ecs", "execution_role_arn")],
+)
+def test_who_is_refused_learns_which_credentials_that_engine_wants(kind: str, remedy: str) -> None:
+    assert remedy in image_trouble("r.example.org/x:1", "401 Unauthorized", kind)[1]
+    hidden = "denied: repository r.example.org/x does not exist or may require authorization"
+    assert remedy in image_trouble("r.example.org/x:1", hidden, kind)[1]
+    assert remedy not in image_trouble("r.example.org/x:1", "manifest unknown", kind)[1]
+
+
+def test_the_registry_of_docker_itself_needs_no_name() -> None:
+    assert "`docker login`" in image_trouble("someone/x:1", "403 Forbidden")[1]
+
+
 def test_sentences_say_what_was_given_and_what_to_do() -> None:
     assert out_of_memory(512 * 2**20) == (
         "out of memory: the container had 512 MB; give the pool or the stage more (memory_mb)"

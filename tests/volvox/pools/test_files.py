@@ -47,6 +47,7 @@ def test_a_file_of_the_home_goes_first(home: Home, folder: Path) -> None:
     [
         ("type: docker\nconcurency_limit: 2\n",
          ":2: there is no key 'concurency_limit', did you mean 'concurrency_limit'?; allowed are name, type, "),
+        ("type: docker\noffers: {gpus: 2}\ngpus_total: 1\n", ":3: gpus_total: it is 1, and offers.gpus promises 2"),
         ("type: docker\noffers:\n  cpu: 2\n  gpu: 1\n", ":4: there is no key 'offers.gpu', did you mean 'gpus'?"),
         ("type: dokcer\n", ":1: type is 'dokcer', did you mean 'docker'?; allowed are process, docker, "),
         ("type: docker\n\ncost_per_hour: -1\n", ":3: cost_per_hour is -1; it must be at least 0"),

@@ -70,6 +70,8 @@ def test_a_pool_of_processes_has_what_the_machine_has_unless_its_file_says_less(
     machine = Offers(cpu=8, memory_mb=16000, gpus=1)
     local = PoolDefinition(name="local", type="process", offers=Offers(cpu=2))
     assert filled(local, machine).offers == Offers(cpu=2, memory_mb=16000, gpus=1)
+    assert filled(local, machine).gpus_total == 1
+    assert filled(local.model_copy(update={"gpus_total": 0}), machine).gpus_total == 0
     docker = PoolDefinition(name="docker", type="docker")
     assert filled(docker, machine) is docker
     assert here(machine).offers == machine

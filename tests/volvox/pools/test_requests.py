@@ -5,7 +5,7 @@ import pytest
 from volvox.errors import InvalidInput
 from volvox.pools.definition import Offers, PoolDefinition
 from volvox.pools.needs import Needs
-from volvox.pools.requests import job_variables
+from volvox.pools.requests import gpu_tags, gpus_of, job_variables
 
 NEEDS = Needs(cpu=1.5, memory_mb=3000, gpus=2)
 
@@ -57,3 +57,8 @@ def test_a_run_that_states_nothing_may_take_what_the_pool_offers() -> None:
         "mem_limit": "512m", "memswap_limit": "512m"
     }  # fmt: skip
     assert job_variables(pool("process"), NEEDS) == {}
+
+
+@pytest.mark.parametrize(("tags", "gpus"), [(gpu_tags(2), 2), (gpu_tags(0), 0), (["volvox", "volvox-gpus:many"], 0)])
+def test_what_a_run_needs_of_the_gpus_stands_in_its_tags(tags: list[str], gpus: int) -> None:
+    assert gpus_of(["volvox", *tags]) == gpus
