@@ -27,8 +27,8 @@ from flows.summary import show
 from flows.training import training
 from volvox.errors import GateRefused
 from volvox.naming import checked_name, model_name
-from volvox.published import published_version
 from volvox.pools.definition import Priority
+from volvox.published import published_version
 from volvox.records import Attempt, Cycle, Verdict
 
 

@@ -82,7 +82,7 @@ async def _calibrated(source: str, home: Home, parameters: dict[str, Any]) -> di
     await prefect_answers
     from blocks.store import ObjectStore
     from flows.calibration import Asked, calibrate
-    from tasks.registration import published_version
+    from volvox.published import published_version
 
     store, start = ObjectStore.local(), parameters["start_from"]
     asked = Asked(
