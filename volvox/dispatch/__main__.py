@@ -52,7 +52,7 @@ async def _run(home: Home) -> None:
         warm_now=lambda applied: is_warm(home, applied),
     )
     following = Following(home, dispatcher, lambda name: models.resolve(name).digest)
-    sources = Sources(home, opener(home))
+    sources = Sources(home, inbox, opener(home))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, dispatcher.end)
     beside = [asyncio.create_task(following.run()), asyncio.create_task(sources.run())]

@@ -18,6 +18,7 @@ from volvox.dispatch.pausing import pause
 from volvox.dispatch.publishing import Open, publish, published_before, relative_key
 from volvox.dispatch.work import Work, work_of
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.events.writing import notification
 from volvox.functions.definition import Function
 from volvox.inbox import Ending, Inbox, Job
 from volvox.runtimes.interface import AGAIN, Call, Outcome, Runtime
@@ -154,7 +155,7 @@ class Doing:
     def _call(self, applied: Applied, job: Job, work: Work) -> Call:
         return Call(
             job=job.id, output=work.output, log=work.log, key=job.key, relative=relative_key(job), place=job.place,
-            version=job.version, event=job.event, user=job.user,
+            version=job.version, event=job.event or _event(job), user=job.user,
             event_time=datetime.fromtimestamp(job.created, UTC).isoformat(timespec="milliseconds"),
             arguments=applied.function.arguments, timeout_seconds=applied.function.timeout_seconds,
         )  # fmt: skip
@@ -222,6 +223,11 @@ class Doing:
 
     async def _off(self, do: Callable[..., T], *values: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, do, *values)
+
+
+def _event(job: Job) -> str:
+    """The notification that scripts expect, where nobody sent one."""
+    return notification(job.place, job.key, size=job.size, user=job.user, modified=job.created) if job.key else ""
 
 
 def _disk(error: OSError) -> tuple[str, str]:

@@ -122,6 +122,67 @@ def logs(name: str, lines: int) -> None:
     click.echo("\n".join(found[-lines:]))
 
 
+@click.group()
+def senders() -> None:
+    """Who may send notifications of files to this machine's /events/: buckets of S3, MinIO, Ceph, Onedata, dCache.
+
+    \b
+    Examples:
+      volvox functions senders add lake-bucket --place s3://lake --function digits
+      volvox functions senders list
+    """  # noqa: D301 - click wants the backspace itself
+
+
+@senders.command("add")
+@click.argument("name")
+@click.option("--function", default="", help="The function that its files are for; default: by their place.")
+@click.option("--place", "places", multiple=True, help="What it may speak of, as a URL; several times; default: any.")
+@click.option("--topic", "topics", multiple=True, help="ARN of an SNS topic that it may be subscribed by.")
+@click.option("--trusted", is_flag=True, help="Believe the user that its notifications name.")
+def add_sender(*, name: str, function: str, places: tuple[str, ...], topics: tuple[str, ...], trusted: bool) -> None:
+    """Make a token for a sender and print it, once; only its hash is kept."""
+    from volvox.dispatch.function_api import SENDERS
+    from volvox.events import Sender
+    from volvox.events import senders as known
+    from volvox.settings import Home
+
+    home = Home.current().ensure()
+    sender = Sender(name=name, function=function, places=places, topics=topics, trusted=trusted)
+    click.echo(known.add(home.folder("dispatch") / SENDERS, sender))
+
+
+@senders.command("list")
+@_json
+def list_senders(as_json: bool) -> None:
+    """List the senders; tokens are not known any more."""
+    from volvox.dispatch.function_api import SENDERS
+    from volvox.events import senders as known
+    from volvox.settings import Home
+
+    path = Home.current().root / "dispatch" / SENDERS
+    found = known.read(path) if path.exists() else ()
+    told = [
+        {"name": one.name, "function": one.function, "places": [*one.places], "trusted": one.trusted} for one in found
+    ]
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for one in told:
+        click.echo(f"{one['name']}  {one['function'] or 'any function'}  {', '.join(one['places']) or 'any place'}")
+
+
+@senders.command("remove")
+@click.argument("name")
+def remove_sender(name: str) -> None:
+    """Accept nothing of this sender any more."""
+    from volvox.dispatch.function_api import SENDERS
+    from volvox.events import senders as known
+    from volvox.settings import Home
+
+    known.remove(Home.current().root / "dispatch" / SENDERS, name)
+    click.echo(f"{name} is accepted no more")
+
+
 def _ensure(home) -> None:  # noqa: ANN001 - a Home, imported late
     """Start the dispatcher where it does not run."""
     from volvox.stack import stack

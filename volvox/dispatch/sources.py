@@ -1,113 +1,148 @@
-"""Where arrivals come from when nobody tells: a sweep lists each input place and finds what no event told of."""
+"""Who tells the inbox: watched folders, sweeps of every input place, and queues of SQS.
+
+`VOLVOX_SWEEP_SECONDS` is the pause between two sweeps of a place (default 300 s, a watched folder 60 s), and
+`VOLVOX_SQS_QUEUES` the URLs of queues, parted by commas, that notifications of buckets arrive in.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import logging
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from volvox.dispatch.following import signature
 from volvox.dispatch.matching import answers
 from volvox.dispatch.publishing import Open
-from volvox.errors import VolvoxError
+from volvox.errors import InvalidInput, VolvoxError
+from volvox.events.aside import Aside
+from volvox.events.sources import Source
+from volvox.events.sqs import SqsQueue
+from volvox.events.sweep import Sweep
+from volvox.events.watching import Watch
 from volvox.functions import registry
 from volvox.functions.definition import Function, Input
-from volvox.inbox import Arrival, Inbox, open_inbox
+from volvox.identity import digest_of
+from volvox.inbox import Arrival, Inbox
 from volvox.places import Found, split
+from volvox.places.directory import Directory
 from volvox.settings import Home
 
-VARIABLE = "VOLVOX_SWEEP_SECONDS"
-_FOLDER_SECONDS = 1.0  # a folder of this machine costs little to list
-_PLACE_SECONDS = 300.0
+_SWEEP, _QUEUES = "VOLVOX_SWEEP_SECONDS", "VOLVOX_SQS_QUEUES"
+_PLACE_SECONDS, _FOLDER_SECONDS = 300.0, 60.0
 _LOOK_SECONDS = 0.5
-_TOGETHER = 500
+_AGAIN_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Swept:
-    """When an input is listed next, and why it could not be."""
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What makes two sources one."""
 
-    due: float = 0.0
-    trouble: str = ""
+    function: str
+    place: Input
 
 
 class Sources:
-    """Sweeps the input places of everything that is applied."""
+    """Keeps a source running for every input of everything that is applied, and for the queues."""
 
-    def __init__(self, home: Home, open_place: Open) -> None:
-        """The input places of `home`'s functions, opened by `open_place`."""
-        self._home, self._open = home, open_place
-        self._swept: dict[tuple[str, str], _Swept] = {}
+    def __init__(self, home: Home, inbox: Inbox, open_place: Open) -> None:
+        """Tell `inbox` of what comes into the input places of `home`'s functions."""
+        self._home, self._inbox, self._open = home, inbox, open_place
+        self._tasks: dict[_Key | str, asyncio.Task[None]] = {}
+        self._thread = ThreadPoolExecutor(1, "sources")  # the inbox is written to by one of them at a time
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
-        inbox = open_inbox(self._home)
+        """Run them until cancelled."""
+        seen = None
+        for url in filter(None, (one.strip() for one in os.environ.get(_QUEUES, "").split(","))):
+            self._begin(url, SqsQueue(url, Aside(self._home.folder("dispatch", "aside"))))
         try:
             while True:
-                known = await asyncio.to_thread(registry.functions, self._home)
-                due = [
-                    (one.filled, place)
-                    for one in known.values()
-                    for place in one.filled.inputs
-                    if one.filled.trigger == "inbox"
-                    and self._swept.setdefault((one.filled.name, place.url), _Swept()).due <= time.monotonic()
-                ]
-                for function, place in due:
-                    await self._sweep(inbox, function, place)
+                now = await asyncio.to_thread(signature, self._home)
+                if now != seen:
+                    seen = now
+                    await self._follow()
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
-            inbox.close()
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            self._thread.shutdown(wait=False)
 
-    async def _sweep(self, inbox: Inbox, function: Function, place: Input) -> None:
-        swept = self._swept[function.name, place.url]
-        began = time.monotonic()
-        try:
-            found = await asyncio.to_thread(sweep, inbox, self._open, function, place)
-            if found:
-                log.info("a sweep found %d files for %r that nothing had told of", found, function.name)
-            swept.trouble = ""
-        except VolvoxError as error:
-            if str(error) != swept.trouble:
-                log.error("the input %s of function %r cannot be listed: %s", place.url, function.name, error)
-            swept.trouble = str(error)
-        took = time.monotonic() - began
-        swept.due = time.monotonic() + max(_pause(place), 20 * took)  # a large place is not listed all the time
+    async def _follow(self) -> None:
+        known = await asyncio.to_thread(registry.functions, self._home)
+        wanted = {
+            _Key(one.filled.name, place): one.filled
+            for one in known.values()
+            if one.filled.trigger == "inbox"
+            for place in one.filled.inputs
+        }
+        for key in [key for key in self._tasks if isinstance(key, _Key) and key not in wanted]:
+            self._tasks.pop(key).cancel()
+        for key, function in wanted.items():
+            if key not in self._tasks:
+                self._tasks[key] = asyncio.create_task(self._of_input(function, key.place))
+
+    async def _of_input(self, function: Function, place: Input) -> None:
+        """Watch and sweep one input until cancelled; what cannot be opened now is opened later."""
+        told = ""
+        while True:
+            try:
+                sources = await asyncio.to_thread(lambda: [*self._made(function, place)])
+                break
+            except VolvoxError as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.error("the input %s of function %r: %s", place.url, function.name, error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+        await asyncio.gather(*(self._kept_going(source) for source in sources))
+
+    async def _kept_going(self, source: Source) -> None:
+        while True:
+            try:
+                await source.run(self._record)
+            except VolvoxError as error:
+                log.error("%s", error)
+            except Exception:
+                log.exception("a source of events ended; it begins again in %.0f s", _AGAIN_SECONDS)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _begin(self, name: str, source: Source) -> None:
+        self._tasks[name] = asyncio.create_task(self._kept_going(source))
+
+    def _made(self, function: Function, given: Input) -> Iterator[Source]:
+        root, folder = split(given.url)
+        prefix = f"{folder}/" if folder else ""
+        place = self._open(root, given.provider)
+        watched = isinstance(place, Directory)
+        if watched:
+            yield Watch(place, prefix, function=function.name)
+        mark = self._home.folder("dispatch", "sweeps") / digest_of([function.name, given.url])[:32]
+
+        async def unknown(url: str, found: Sequence[Found]) -> list[Found]:
+            meant = [one for one in found if answers(given, one.key[len(prefix) :])]
+            objects = [(one.key, one.version) for one in meant]
+            known = await self._in_turn(lambda: self._inbox.known(function.name, url, objects))
+            return [one for one in meant if (one.key, one.version) not in known]
+
+        seconds = _seconds(_FOLDER_SECONDS if watched else _PLACE_SECONDS)
+        yield Sweep(place, prefix, unknown=unknown, mark=mark, function=function.name, every_seconds=seconds)
+
+    async def _record(self, arrivals: Sequence[Arrival]) -> None:
+        await self._in_turn(lambda: self._inbox.record(arrivals))
+
+    async def _in_turn(self, do):  # noqa: ANN001, ANN202 - as the inbox's own method
+        return await asyncio.get_running_loop().run_in_executor(self._thread, do)
 
 
-def sweep(inbox: Inbox, open_place: Open, function: Function, place: Input) -> int:
-    """List an input, and record every object that has no job; how many those were.
-
-    What is listed is taken as it comes, some hundred at a time, so that a million objects fit in memory.
-    """
-    root, folder = split(place.url)
-    inside = f"{folder}/" if folder else ""
-    listed = (
-        found for found in open_place(root, place.provider).list(inside) if answers(place, found.key[len(inside) :])
-    )
-    new = 0
-    for some in _together(listed):
-        known = inbox.known(function.name, root, [(found.key, found.version) for found in some])
-        arrivals = [
-            Arrival(root, found.key, source="sweep", user=found.user, function=function.name)
-            for found in some
-            if (found.key, found.version) not in known
-        ]
-        inbox.record(arrivals)
-        new += len(arrivals)
-    return new
-
-
-def _together(found: Iterator[Found]) -> Iterator[list[Found]]:
-    while some := list(itertools.islice(found, _TOGETHER)):
-        yield some
-
-
-def _pause(place: Input) -> float:
-    if given := os.environ.get(VARIABLE, ""):
-        return float(given)
-    return _FOLDER_SECONDS if split(place.url)[0].startswith("file:") else _PLACE_SECONDS
+def _seconds(default: float) -> float:
+    given = os.environ.get(_SWEEP, "")
+    with contextlib.suppress(ValueError):
+        if not given or float(given) > 0:
+            return float(given or default)
+    raise InvalidInput(f"{_SWEEP} is {given!r}; give seconds, more than 0")

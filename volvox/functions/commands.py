@@ -274,3 +274,9 @@ def _write_all(path: Path, text: str, found: list[Function]) -> None:
                 script.write_text(function.script, encoding="utf-8", newline="")
                 script.chmod(0o755)
         path.write_text(text, encoding="utf-8")
+
+
+from volvox.dispatch.function_commands import invoke, logs, senders, warm  # noqa: E402 - they are thin, and of this group
+
+for _one in (invoke, warm, logs, senders):
+    functions.add_command(_one)

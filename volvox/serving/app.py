@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from volvox.errors import NotFound, VolvoxError
@@ -23,6 +24,7 @@ from volvox.serving.offered import Gate, Offered
 from volvox.serving.refusals import Malformed
 from volvox.serving.routing import single_slashes
 from volvox.serving.services import Services
+from volvox.settings import Home
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
@@ -41,6 +43,8 @@ def create_app(
     services: Services | None = None,
     offered: Offered | None = None,
     guard: GuardSettings | None = None,
+    *,
+    functions: bool = False,
 ) -> Starlette:
     """The application; its models start when it does, and end with it.
 
@@ -50,6 +54,7 @@ def create_app(
         services: The models to serve (default: those that `home` remembers).
         offered: Which endpoints there are, and below which path.
         guard: Whom it answers (default: everybody).
+        functions: Whether it also answers for the home's functions, their jobs and notifications of buckets.
 
     Raises:
         InvalidInput: If the guard's settings cannot be used.
@@ -70,7 +75,7 @@ def create_app(
 
     parts = (api, debugging, job_api, trainings, admin, metrics, oip, pages)
     app = _App(
-        routes=[route for part in parts for route in part.routes()],
+        routes=[*(route for part in parts for route in part.routes()), *(_functions(home) if functions else ())],
         lifespan=life,
         exception_handlers={VolvoxError: _failed, HTTPException: _refused, Exception: _broken},
     )
@@ -82,6 +87,12 @@ def create_app(
     app.add_middleware(Gate, offered=offered)
     app.add_middleware(_Headers)
     return app
+
+
+def _functions(home: Path) -> list[BaseRoute]:
+    from volvox.dispatch import function_api  # a serving image has no use for it
+
+    return [*function_api.routes(), *function_api.hooks(Home(home))]
 
 
 async def _failed(request: Request, error: Exception) -> Response:

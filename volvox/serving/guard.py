@@ -19,7 +19,8 @@ from volvox.serving.outcome import Outcome
 from volvox.serving.tokens import TokenFile
 
 _OPEN = {"/health/live", "/health/ready", "/oip/v2/health/live", "/oip/v2/health/ready"}
-_OWN = "/admin/"  # asks for the stack's token, and on this machine only
+# Ask for tokens of their own: deploying for the stack's, on this machine only, notifications for their sender's.
+_OWN = ("/admin/", "/events/")
 _GROUPS = ("groups", "entitlements", "eduperson_entitlement")  # RFC 9068, and what research federations call them
 _REALM = 'Bearer realm="volvox"'
 

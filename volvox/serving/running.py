@@ -85,7 +85,7 @@ def serve_home(home: Path, host: str, port: int, descriptor: int = -1) -> None:
     with socket.socket(fileno=descriptor) if descriptor >= 0 else _bind(host, port) as listening:
         from volvox.serving.app import create_app
 
-        app = create_app(home.absolute())
+        app = create_app(home.absolute(), functions=True)
         app.state.services.claim()
         print(f"serving {home} at {_address(listening)}", flush=True)
         _run(app, listening)
