@@ -105,14 +105,18 @@ def _below(inner: Function, place: Input | Output, outer: Function, around: Inpu
 def _ground(function: Function, place: Input | Output) -> tuple[str, str, str]:
     """What tells two places of different functions apart, whatever their folders."""
     parts = parts_of(place.url)
-    return parts.scheme, parts.root, _server(function, place.provider) if parts.scheme == "s3" else ""
+    if parts.kind == "directory":
+        return parts.kind, "", ""
+    if parts.kind == "s3":
+        return parts.kind, parts.name, _host(parts.server) if parts.server else _server(function, place.provider)
+    return parts.kind, parts.root, ""
 
 
 def _server(function: Function, provider: str) -> str:
     """Where a bucket is: an endpoint, whose cluster's, or empty: AWS, or what the environment says."""
     described = function.settings.get("storage_providers", {}).get(provider, {})
     if isinstance(described, dict) and described.get("endpoint"):
-        return str(described["endpoint"]).lower().rstrip("/").rpartition("://")[2]
+        return _host(str(described["endpoint"]))
     if (reference := function.providers.get(provider, "")).startswith("block:"):
         return reference
     kind, _, name = provider.partition(".")
@@ -124,10 +128,14 @@ def _server(function: Function, provider: str) -> str:
     return f"minio.{function.settings.get('cluster_id') or name}" if function.runtime == "oscar" else ""
 
 
+def _host(server: str) -> str:
+    return server.lower().rstrip("/").rpartition("://")[2]
+
+
 def _folder(url: str) -> str:
     parts = parts_of(url)
     # A link may lead a folder into another; here it is where files really are that counts.
-    return os.path.realpath(parts.folder) if parts.scheme == "file" else parts.folder
+    return os.path.realpath(parts.folder) if parts.kind == "directory" else parts.folder
 
 
 def _meet(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
