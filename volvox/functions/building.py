@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from volvox.functions.definition import Function, Input, Output
 from volvox.functions.document import Value
 from volvox.functions.entries import Entries, Reading
-from volvox.functions.locations import provided_url, provider_name, url_of
+from volvox.functions.locations import ELSEWHERE, provided_url, provider_name, url_of
 from volvox.functions.providers import Providers
 from volvox.functions.values import near, said, texts, truth
 
@@ -71,18 +71,41 @@ def own_place(value: Value, reading: Reading, *, output: bool) -> Input | Output
     return (Output(**told) if output else Input(**told)) if url else None
 
 
-def their_place(
-    value: Value, service: str, providers: Providers, reading: Reading, *, output: bool
-) -> Input | Output | None:
-    """A place in SCAR's and OSCAR's words: `{storage_provider, path, suffix, prefix}`.
+def their_places(
+    entries: Entries, service: str, providers: Providers, *, triggers: tuple[str, ...], otherwise: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`input` and `output` in SCAR's and OSCAR's words: lists of `{storage_provider, path, suffix, prefix}`.
 
     Args:
-        value: What the file says.
+        entries: The map that they stand in.
         service: The service whose bucket a path without `/` is in; empty: the path is a bucket.
         providers: What the file says of storage providers.
-        reading: Takes mistakes and warnings.
-        output: Whether it is one.
+        triggers: How the providers begin whose files they would be told of.
+        otherwise: What to say of an input of another one.
+
+    Returns:
+        `inputs` and `outputs` as a function has them; and under `input` and `output`, as the file says them, those that
+        no place of ours can be.
     """
+    reading = entries.reading
+    places: dict[str, Any] = {"inputs": (), "outputs": ()}
+    elsewhere: dict[str, Any] = {}
+    for key, field, kind in (("input", "inputs", Input), ("output", "outputs", Output)):
+        for value in entries.items(key):
+            told = _their_place(value, service, providers, reading)
+            if told is None:
+                continue
+            if told["provider"].startswith(ELSEWHERE):
+                reading.warn(value, "is kept: a place that an OSCAR cluster alone reaches; counts on runtime oscar")
+                elsewhere.setdefault(key, []).append(value.plain())
+                continue
+            places[field] += (kind(**told),)
+            if key == "input" and not told["provider"].startswith(triggers):
+                reading.warn(value, otherwise)
+    return places, elsewhere
+
+
+def _their_place(value: Value, service: str, providers: Providers, reading: Reading) -> dict[str, Any] | None:
     entries = Entries(value, reading)
     provider = entries.need("storage_provider", _provider, "")
     path = entries.need("path", said, "")
@@ -92,18 +115,18 @@ def their_place(
         "provider": provider,
     }
     for name, each in entries.rest():
-        reading.warn(
-            each, f"is not known{near(name, ('storage_provider', 'path', 'suffix', 'prefix'))}; it does nothing"
-        )
+        known = ("storage_provider", "path", "suffix", "prefix")
+        reading.warn(each, f"is not known{near(name, known)}; it does nothing")
     if not provider or not path:
         return None
+    if provider.startswith(ELSEWHERE):
+        return told
     try:
-        told["url"] = provided_url(provider, path, service, providers.described.get(provider, {}))
+        return {**told, "url": provided_url(provider, path, service, providers.described.get(provider, {}))}
     except ValueError as error:
         spot = value.get("path") or value
         reading.mistakes.append(f"{spot.where}: {spot.key} is {spot.told}: {error}")
         return None
-    return Output(**told) if output else Input(**told)
 
 
 def _url(value: Value, reading: Reading) -> str:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function, Input, Output
@@ -33,11 +34,16 @@ class Link:
 def links(functions: Iterable[Function]) -> list[Link]:
     """Every link between these functions, those from one to itself too; as the filters of both places let it be."""
     known = list(functions)
+    inputs: dict[tuple[str, str, str], list[_Spot]] = {}
+    for function in known:
+        for place in function.inputs:
+            inputs.setdefault((spot := _spot(function, place)).ground, []).append(spot)
+    outputs = [_spot(function, place) for function in known for place in function.outputs]
     return [
-        Link(source.name, output.url, target.name, place.url)
-        for source, target in product(known, known)
-        for output, place in product(source.outputs, target.inputs)
-        if lands(source, output, target, place)
+        Link(output.function, output.place.url, spot.function, spot.place.url)
+        for output in outputs
+        for spot in inputs.get(output.ground, ())
+        if _lands(output, spot)
     ]
 
 
@@ -72,7 +78,7 @@ def doubts(function: Function) -> list[str]:
     """What may become a loop if outputs have unlucky names: an output place above an input place of the function."""
     found = []
     for output, place in product(function.outputs, function.inputs):
-        below = _below(function, place, function, output)
+        below = _below(_spot(function, place), _spot(function, output))
         if below and _meet(output.prefix, (f"{below}/",)) and _ends_meet(output.suffix, place.suffix):
             found.append(
                 f"{function.name}: the output {output.url} lies above the input {place.url}: an output in a folder "
@@ -83,36 +89,53 @@ def doubts(function: Function) -> list[str]:
 
 def lands(source: Function, output: Output, target: Function, place: Input) -> bool:
     """Whether anything that `source` writes to `output` can be a file that `target` answers in `place`."""
-    below = _below(source, output, target, place)
+    return _lands(_spot(source, output), _spot(target, place))
+
+
+class _Spot(NamedTuple):
+    """A place of a function; places of one ground lie in each other if their folders do."""
+
+    function: str
+    place: Input | Output
+    ground: tuple[str, str, str]
+    folder: str
+
+
+def _spot(function: Function, place: Input | Output) -> _Spot:
+    parts = parts_of(place.url)
+    if parts.kind == "directory":
+        # A link may lead a folder into another; here it is where files really are that counts.
+        return _Spot(function.name, place, (parts.kind, "", ""), os.path.realpath(parts.folder))
+    if parts.kind == "s3":
+        server = _host(parts.server) if parts.server else _server(function, place.provider)
+        return _Spot(function.name, place, (parts.kind, parts.name, server), parts.folder)
+    return _Spot(function.name, place, (parts.kind, parts.root, ""), parts.folder)
+
+
+def _lands(output: _Spot, spot: _Spot) -> bool:
+    below = _below(output, spot)
     if below is None:
         return False
     folder = f"{below}/" if below else ""
-    written = tuple(f"{folder}{prefix}" for prefix in output.prefix or ("",))
-    return _meet(written, place.prefix) and _ends_meet(output.suffix, place.suffix)
+    written = tuple(f"{folder}{prefix}" for prefix in output.place.prefix or ("",))
+    return _meet(written, spot.place.prefix) and _ends_meet(output.place.suffix, spot.place.suffix)
 
 
-def _below(inner: Function, place: Input | Output, outer: Function, around: Input | Output) -> str | None:
-    """The path of a place below the place `around`; empty if they are one, None if it is not inside."""
-    if _ground(inner, place) != _ground(outer, around):
+def _below(inner: _Spot, outer: _Spot) -> str | None:
+    """The path of a place below another; empty if they are one, None if it is not inside."""
+    if inner.ground != outer.ground:
         return None
-    one, two = _folder(place.url), _folder(around.url)
-    if one == two:
+    if inner.folder == outer.folder:
         return ""
-    above = f"{two}/" if two and not two.endswith("/") else two
-    return one.removeprefix(above) if one.startswith(above) else None
-
-
-def _ground(function: Function, place: Input | Output) -> tuple[str, str, str]:
-    """What tells two places of different functions apart, whatever their folders."""
-    parts = parts_of(place.url)
-    return parts.scheme, parts.root, _server(function, place.provider) if parts.scheme == "s3" else ""
+    above = outer.folder if not outer.folder or outer.folder.endswith("/") else f"{outer.folder}/"
+    return inner.folder.removeprefix(above) if inner.folder.startswith(above) else None
 
 
 def _server(function: Function, provider: str) -> str:
     """Where a bucket is: an endpoint, whose cluster's, or empty: AWS, or what the environment says."""
     described = function.settings.get("storage_providers", {}).get(provider, {})
     if isinstance(described, dict) and described.get("endpoint"):
-        return str(described["endpoint"]).lower().rstrip("/").rpartition("://")[2]
+        return _host(str(described["endpoint"]))
     if (reference := function.providers.get(provider, "")).startswith("block:"):
         return reference
     kind, _, name = provider.partition(".")
@@ -124,10 +147,8 @@ def _server(function: Function, provider: str) -> str:
     return f"minio.{function.settings.get('cluster_id') or name}" if function.runtime == "oscar" else ""
 
 
-def _folder(url: str) -> str:
-    parts = parts_of(url)
-    # A link may lead a folder into another; here it is where files really are that counts.
-    return os.path.realpath(parts.folder) if parts.scheme == "file" else parts.folder
+def _host(server: str) -> str:
+    return server.lower().rstrip("/").rpartition("://")[2]
 
 
 def _meet(some: tuple[str, ...], others: tuple[str, ...]) -> bool:

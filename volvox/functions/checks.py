@@ -111,7 +111,7 @@ def make_folders(function: Function) -> list[Path]:
     made = []
     for place in (*function.inputs, *function.outputs):
         parts = parts_of(place.url)
-        if parts.scheme == "file" and not (folder := Path(parts.folder)).is_dir():
+        if parts.kind == "directory" and not (folder := Path(parts.folder)).is_dir():
             try:
                 with telling_full_disks(folder):
                     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _model(function: Function, home: Home) -> Iterator[Finding]:
         return
     name = function.model.partition("/")[0].partition("@")[0]
     known = _published(home)
-    if (metadata := catalogued(home, function.model)) is not None and "@" not in function.model:
+    if (metadata := catalogued(home, function.model)) is not None:
         yield Finding("model", True, f"the catalogue shows {name}/{metadata.get('version') or '?'}")
     elif name in known:
         yield Finding(
@@ -159,8 +159,8 @@ def _image(function: Function) -> Iterator[Finding]:
 
 def _place(kind: str, url: str) -> Finding:
     parts = parts_of(url)
-    if parts.scheme != "file":
-        what = {"s3": "bucket", "onedata": "space"}.get(parts.scheme, "server")
+    if parts.kind != "directory":
+        what = {"s3": "bucket", "onedata": "space"}.get(parts.kind, "server")
         return Finding(kind, None, f"nobody looked for the {what} {place_of(url)}")
     folder = Path(parts.folder)
     if not folder.exists():

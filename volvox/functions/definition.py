@@ -120,7 +120,7 @@ class Function(_Part):
         description: A sentence for people.
         origin: Whose form of file it was read from.
         model: A published model: `NAME` (its champion, whenever that changes), `NAME/VERSION`, `NAME@ALIAS`.
-        image: Instead of a model: a container image.
+        image: Instead of a model: a container image; `docker-archive:/PATH` is a file that `docker save` wrote.
         script: The script that runs in it, its text.
         command: Instead of a script: what the image is started with; neither: its own command.
         runtime: Where it runs.
@@ -128,7 +128,8 @@ class Function(_Part):
         outputs: Places that answers go to; none: the answer is kept with the job.
         arguments: Arguments of the model's `predict`, beside the file.
         accept: Media type of the answer; empty: the model's first.
-        environment: Variables of the script or image; a value is plain or `{{ prefect.blocks.secret.NAME }}`.
+        environment: Variables of the script or image; a value is plain, `{{ prefect.blocks.secret.NAME }}`, or
+            `{{ file:PATH#KEY }}`, which `volvox.functions.secrecy.resolved` reads.
         resources: What one instance may use.
         scaling: How many instances there are.
         retries: What happens to a job that failed by no fault of its own.
@@ -141,7 +142,8 @@ class Function(_Part):
         trigger: `inbox`: events are recorded here and jobs sent out; `direct`: the runtime's own events call it.
         settings: What only one runtime understands, under its own names (`batch.compute_resources`, `synchronous`,
             `annotations`, ...), as the file says it.
-        providers: Name of credentials (`minio.default`) -> the block or settings that stand for them; never a secret.
+        providers: Name of credentials (`minio.default`) -> where they stand, `block:NAME` or `file:PATH#KEY`; never a
+            secret. `volvox.functions.providers.given` is what a place is opened with.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ _LARGEST_BYTES = 1 << 20
 _MOST_VALUES = 50_000  # aliases of aliases would unfold into more than any machine holds
 _DEEPEST = 100
 _TAG = "tag:yaml.org,2002:"
+_USER = re.compile(r"://[^/]*@")
 _KINDS = {"int": "number", "float": "number", "bool": "truth", "null": "nothing", "str": "text", "timestamp": "text"}
 
 Kind = Literal["text", "number", "truth", "nothing", "list", "map"]
@@ -84,7 +86,10 @@ class Value:
         if names_secret(self.key.rpartition(".")[2]):
             return "a secret"
         if self.kind == "text":
-            return repr(self.text if len(self.text) <= 80 else f"{self.text[:77]}...")
+            # A URL may hold a password before its host, and a token in its query.
+            told = _USER.sub("://...@", self.text)
+            told = f"{told.partition('?')[0]}?..." if "://" in told and "?" in told else told
+            return repr(told if len(told) <= 80 else f"{told[:77]}...")
         return self.text[:80] or "nothing"
 
 

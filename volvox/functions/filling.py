@@ -37,12 +37,17 @@ def filled(function: Function, metadata: Mapping[str, Any]) -> Function:
 
 
 def catalogued(home: Home, model: str) -> dict[str, Any] | None:
-    """The metadata of a model in the home's catalogue: `NAME`, or `NAME/VERSION` if that is the one it shows.
+    """The metadata of a model in the home's catalogue, which shows champions.
 
-    None if the catalogue does not show it; who may ask the registry knows more.
+    Args:
+        home: Whose.
+        model: `NAME`, `NAME@champion`, or `NAME/VERSION`; of another version than the one it shows, and of another
+            alias, the catalogue knows nothing: None.
     """
     name, _, version = model.partition("/")
-    name = name.partition("@")[0]
+    name, _, alias = name.partition("@")
+    if alias not in ("", "champion"):
+        return None
     try:
         entry = json.loads((home.root / "catalogue" / name / "entry.json").read_text(encoding="utf-8"))
         metadata = entry["metadata"]

@@ -1,40 +1,44 @@
-"""URLs of the places that definitions name: made from paths, from buckets and from others' storage providers.
+"""URLs of the places that definitions name: made from paths, from URLs and from others' storage providers.
 
-A URL here is `file:///folder`, `s3://bucket/folder`, `webdavs://host/folder`, `onedata://host/space/folder` or
-`rucio://host/path`. Names stand in it as they are, never URL-quoted; there is no `/` at its end.
+What a URL looks like, `volvox.places` decides: `file:///folder`, `s3://bucket/folder`, `webdavs://host/folder`,
+`onedata://host/space/folder`, each in one form only.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
-SCHEMES = ("file", "s3", "webdav", "webdavs", "onedata", "rucio")
+from volvox.errors import InvalidInput
+from volvox.places.addresses import parsed
+
 PROVIDERS = ("s3", "minio", "onedata", "webdav", "rucio")
-
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
+ELSEWHERE = ("rucio",)  # an OSCAR cluster alone reads and writes these
 
 
 class Parts(NamedTuple):
     """A URL taken apart.
 
     Attributes:
-        scheme: One of `SCHEMES`.
-        root: The bucket, the host, host and space; empty for files.
+        kind: `directory`, `s3`, `webdav` or `onedata`.
+        root: URL of the place itself: bucket, server or space; of files the folder.
+        server: What is asked, where the URL says so.
+        name: Of the bucket or space.
         folder: Below it, without `/` at its ends; of files the absolute path.
     """
 
-    scheme: str
+    kind: str
     root: str
+    server: str
+    name: str
     folder: str
 
 
 def url_of(text: str, base: Path) -> str:
-    """The URL of a place that is written as a URL or as a path.
+    """The URL of a place that is written as a URL or as a path, in its one form.
 
     Args:
         text: `s3://bucket/folder`, `~/drop`, `data/in`, ...
@@ -48,34 +52,11 @@ def url_of(text: str, base: Path) -> str:
         raise ValueError("a place is a path such as ~/drop, or a URL such as s3://bucket/folder")
     scheme, divider, rest = given.partition("://")
     if not divider:
-        return f"file://{_path(given, base)}"
+        return _folder_url(_path(given, base))
     scheme = {"http": "webdav", "https": "webdavs"}.get(scheme.lower(), scheme.lower())
-    if scheme not in SCHEMES:
-        raise ValueError(f"there are no places of the kind {scheme}://; there are paths, {', '.join(SCHEMES)}")
-    if scheme == "file":
-        if not rest.startswith("/"):
-            raise ValueError("a file:// URL goes on with an absolute path: file:///data/in")
-        return f"file://{_path(rest, base)}"
-    return joined(scheme, *rest.partition("/")[::2])
-
-
-def joined(scheme: str, root: str, folder: str) -> str:
-    """The URL of a folder in a bucket, on a host or in a space.
-
-    Raises:
-        ValueError: If one of them cannot be.
-    """
-    parts = [part for part in folder.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise ValueError("a folder of a place may not hold '..'")
-    _ends_well(folder.strip("/"))
-    if scheme == "s3" and not _BUCKET.fullmatch(root):
-        raise ValueError(f"{root!r} cannot name a bucket: use 3 to 63 letters, digits, '-' and '.'")
-    if scheme != "s3" and not _HOST.fullmatch(root):
-        raise ValueError(f"{root!r} cannot name a host; write {scheme}://HOST/FOLDER, the credentials elsewhere")
-    if scheme == "onedata" and not parts:
-        raise ValueError("write onedata://HOST/SPACE/FOLDER")
-    return "/".join([f"{scheme}://{root if scheme == 's3' else root.lower()}", *parts])
+    if scheme == "file" and not rest.startswith(("/", "localhost/")):
+        raise ValueError("a file:// URL goes on with an absolute path: file:///data/in")
+    return _checked(f"{scheme}://{rest}")
 
 
 def provider_name(text: str) -> str:
@@ -100,48 +81,62 @@ def provided_url(provider: str, path: str, service: str, described: Mapping[str,
         described: What the file says of the provider, without its secrets.
 
     Raises:
-        ValueError: If there is no such place.
+        ValueError: If there is no such place; none of ours is one of Rucio.
     """
     kind = provider.partition(".")[0]
     trimmed = path.strip(" \t/")
     if not trimmed:
         raise ValueError("it names nothing; write bucket/folder")
     if kind in ("s3", "minio"):
-        if service and "/" not in trimmed:
-            trimmed = f"{service}/{trimmed}"
-        return joined("s3", *trimmed.partition("/")[::2])
-    host_key = {"onedata": "oneprovider_host", "webdav": "hostname", "rucio": "host"}[kind]
+        return _checked(f"s3://{service}/{trimmed}" if service and "/" not in trimmed else f"s3://{trimmed}")
+    host_key = {"onedata": "oneprovider_host", "webdav": "hostname"}.get(kind)
+    if host_key is None:
+        raise ValueError(f"there are no places of the kind {kind}")
     host = str(described.get(host_key) or "").strip().rstrip("/")
     if not host:
         raise ValueError(f"it needs {host_key} of {provider}, which does not stand under storage_providers")
     plain = host.lower().startswith("http://")
     host, _, above = host.split("://")[-1].partition("/")
     if kind == "onedata":
-        return joined("onedata", host, f"{described.get('space') or ''}/{trimmed}")
-    return joined("rucio" if kind == "rucio" else "webdav" if plain else "webdavs", host, f"{above}/{trimmed}")
+        space = str(described.get("space") or "").strip("/") or trimmed.partition("/")[0]
+        inside = trimmed if described.get("space") else trimmed.partition("/")[2]
+        root = f"onedata://{host}/{quote(space)}"
+    else:
+        root, inside = f"{'webdav' if plain else 'webdavs'}://{host}", f"{above}/{trimmed}".strip("/")
+    return _checked(f"{root}/{quote(inside)}" if inside else root)
 
 
 def parts_of(url: str) -> Parts:
     """A URL that one of these functions made, taken apart."""
-    scheme, _, rest = url.partition("://")
-    if scheme == "file":
-        return Parts(scheme, "", rest)
-    root, _, folder = rest.partition("/")
-    if scheme == "onedata":
-        space, _, folder = folder.partition("/")
-        root = f"{root}/{space}"
-    return Parts(scheme, root, folder)
+    address = parsed(url)
+    folder = address.name if address.kind == "directory" else address.key
+    return Parts(address.kind, address.root, address.server, address.name, folder)
 
 
 def place_of(url: str) -> str:
-    """The bucket, space or host itself; of files the folder."""
+    """URL of the bucket, space or server itself; of files the folder."""
+    return parsed(url).root
+
+
+def shown(url: str) -> str:
+    """A place as people write it: a path as a path."""
     parts = parts_of(url)
-    return url if parts.scheme == "file" else f"{parts.scheme}://{parts.root}"
+    told = parts.folder
+    readable = told.isprintable() and "://" not in told and told == told.strip()
+    return told if parts.kind == "directory" and readable else url
 
 
-def _ends_well(folder: str) -> None:
-    if folder != folder.strip():
-        raise ValueError("the name of a place may not begin or end with a space")
+def _checked(url: str) -> str:
+    try:
+        address = parsed(url)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
+    _ends_well(address.name if address.kind == "directory" else address.key)
+    return address.url
+
+
+def _folder_url(path: str) -> str:
+    return "file://" + quote(os.fsencode(path))
 
 
 def _path(text: str, base: Path) -> str:
@@ -154,3 +149,8 @@ def _path(text: str, base: Path) -> str:
     _ends_well(text.rstrip("/"))
     # normpath and not resolve: where a link leads may change, and the definition says what it says.
     return os.path.normpath(os.path.abspath(base / expanded)).replace("//", "/")  # noqa: PTH100
+
+
+def _ends_well(folder: str) -> None:
+    if folder != folder.strip():
+        raise ValueError("the name of a place may not begin or end with a space")

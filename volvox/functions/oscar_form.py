@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from volvox.functions import values
-from volvox.functions.building import built, their_place
-from volvox.functions.definition import Function, Input, Output
+from volvox.functions.building import built, their_places
+from volvox.functions.definition import Function
 from volvox.functions.document import Value
 from volvox.functions.entries import Entries, Reading
 from volvox.functions.oscar_keys import FEDERATION, READ_ONLY, SERVICE
@@ -19,7 +19,6 @@ _NAME = matching(
     r"[A-Za-z0-9]([A-Za-z0-9._-]{0,37}[A-Za-z0-9])?",
     "OSCAR allows 1 to 39 letters, digits, '-', '.' and '_', the first and the last a letter or digit",
 )
-_TRIGGERS = ("minio.", "webdav.", "rucio.")
 
 
 def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> Function | None:
@@ -55,14 +54,12 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
     told["runtime"] = "oscar" if providers.described.get(f"clusters.{cluster}", {}).get("endpoint") else "auto"
     if (script := entries.get("script")) is not None:
         told["script"] = reading.tried(lambda value: reading.script(value, name), script, "")
-    inputs = [their_place(each, name, providers, reading, output=False) for each in entries.items("input")]
-    outputs = [their_place(each, name, providers, reading, output=True) for each in entries.items("output")]
-    told["inputs"] = tuple(each for each in inputs if isinstance(each, Input))
-    told["outputs"] = tuple(each for each in outputs if isinstance(each, Output))
-    for item, place in zip(entries.items("input"), told["inputs"], strict=False):
-        if not place.provider.startswith(_TRIGGERS):
-            reading.warn(item, "is no place of minio, webdav or rucio: an OSCAR cluster would refuse it, here it works")
-    told["settings"] = _settings(entries, cluster, reading)
+    places, elsewhere = their_places(
+        entries, name, providers, triggers=("minio.", "webdav.", "rucio."),
+        otherwise="is no place of minio, webdav or rucio: an OSCAR cluster would refuse it, here it works",
+    )  # fmt: skip
+    told |= places
+    told["settings"] = {**_settings(entries, cluster, reading), **elsewhere}
     used = {place.provider for place in (*told["inputs"], *told["outputs"])} | {f"clusters.{cluster}"}
     told["providers"], described = providers.attached(used)
     if described:

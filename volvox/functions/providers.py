@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from volvox.errors import InvalidInput
+from volvox.functions.definition import Function
 from volvox.functions.document import Value
 from volvox.functions.entries import Entries, Reading
 from volvox.functions.locations import PROVIDERS
-from volvox.functions.secrecy import place_of
+from volvox.functions.secrecy import credentials, place_of
 from volvox.functions.values import near, said, text, truth
 
 _REFERENCE = re.compile(r"block:[A-Za-z0-9._/-]+|file:[^#]+#.+", re.DOTALL)
@@ -30,6 +33,36 @@ _SECRET: dict[str, tuple[str, ...]] = {
 }
 _TRUTHS = ("verify", "ssl_verify")
 _TEMPLATE = "hidden"  # what OSCAR's API answers instead of a secret
+
+
+Block = Callable[[str], Mapping[str, Any]]
+
+
+def given(function: Function, provider: str, block: Block | None = None) -> dict[str, Any]:
+    """What `volvox.places.open_place` is given for a place of the function; empty: the environment says it.
+
+    Args:
+        function: Whose place it is.
+        provider: As its `Input` or `Output` names it.
+        block: Gives what a saved block holds, by its name; whoever may import Prefect has one.
+
+    Raises:
+        InvalidInput: If the file that they stand in cannot be read any more, or they are in a block and nobody can ask.
+        NotFound: If they are gone from it.
+    """
+    kind = provider.partition(".")[0]
+    known = {*_OPEN.get(kind, ()), *_SECRET.get(kind, ())}
+    described = function.settings.get("storage_providers", {})
+    told = dict(described.get(provider, {})) if isinstance(described, dict) else {}
+    reference = function.providers.get(provider, "")
+    if reference.startswith("block:"):
+        if block is None:
+            raise InvalidInput(f"{provider} of function {function.name!r} is {reference}, which cannot be asked here")
+        told |= block(reference.removeprefix("block:"))
+        return told
+    if reference:
+        told = {**credentials(reference), **told}
+    return {key: value for key, value in told.items() if key in known and value not in ("", None, _TEMPLATE)}
 
 
 class Providers:

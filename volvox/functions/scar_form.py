@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from volvox.functions.building import built, their_place
-from volvox.functions.definition import Function, Input, Output
+from volvox.functions.building import built, their_places
+from volvox.functions.definition import Function
 from volvox.functions.document import Value
 from volvox.functions.entries import Entries, Reading
 from volvox.functions.providers import Providers
@@ -49,16 +49,12 @@ def read(item: Value, providers: Providers, reading: Reading) -> Function | None
     if (script := inner.get("init_script")) is not None:
         told["script"] = reading.tried(lambda value: reading.script(value, name), script, "")
     told["resources"], told["timeout_seconds"] = _resources(inner, batch, mode)
-    inputs = [their_place(each, "", providers, reading, output=False) for each in inner.items("input")]
-    outputs = [their_place(each, "", providers, reading, output=True) for each in inner.items("output")]
-    told["inputs"] = tuple(each for each in inputs if isinstance(each, Input))
-    told["outputs"] = tuple(each for each in outputs if isinstance(each, Output))
-    for value, place in zip(inner.items("input"), told["inputs"], strict=False):
-        if not place.provider.startswith("s3."):
-            reading.warn(
-                value, "is no place of s3: on AWS nothing would tell the function of its files, here they are seen"
-            )
-    told["settings"] = _settings(entries, inner, container, batch)
+    places, elsewhere = their_places(
+        inner, "", providers, triggers=("s3.",),
+        otherwise="is no place of s3: on AWS nothing would tell the function of its files, here they are seen",
+    )  # fmt: skip
+    told |= places
+    told["settings"] = _settings(entries, inner, container, batch, elsewhere)
     told["providers"], described = providers.attached({place.provider for place in (*told["inputs"], *told["outputs"])})
     if described:
         told["settings"]["storage_providers"] = described
@@ -97,10 +93,12 @@ def _resources(inner: Entries, batch: Entries, mode: str) -> tuple[dict[str, Any
     return found, seconds
 
 
-def _settings(entries: Entries, inner: Entries, container: Entries, batch: Entries) -> dict[str, Any]:
+def _settings(
+    entries: Entries, inner: Entries, container: Entries, batch: Entries, elsewhere: dict[str, Any]
+) -> dict[str, Any]:
     found = entries.kept(SIBLINGS)
     found["batch"] = batch.kept(BATCH)
-    kept = inner.kept(LAMBDA)
+    kept = {**inner.kept(LAMBDA), **elsewhere}
     kept["container"] = container.kept(_CONTAINER)
     found["lambda"] = {name: value for name, value in kept.items() if value != {}}
     return {name: value for name, value in found.items() if value != {}}

@@ -8,6 +8,7 @@ from typing import Any
 
 from volvox.functions.chains import Link
 from volvox.functions.definition import Function
+from volvox.functions.locations import shown
 from volvox.functions.registry import Change, Registered
 
 TITLES = ("function", "what", "runtime", "in", "out", "version", "applied")
@@ -91,4 +92,4 @@ def _filled(stated: Function, filled: Function) -> Mapping[str, float]:
 
 
 def _places(urls: Iterable[str]) -> str:
-    return "\n".join(url.removeprefix("file://") for url in urls) or "-"
+    return "\n".join(map(shown, urls)) or "-"

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function, Input, Output
-from volvox.functions.locations import parts_of
+from volvox.functions.locations import parts_of, shown
 from volvox.functions.oscar_keys import SERVICE
 from volvox.functions.quantities import cores_text, memory_text
 from volvox.functions.reading import parse
@@ -69,12 +69,8 @@ def _own(function: Function, script: Script | None) -> dict[str, Any]:
 
 
 def _short(places: list[dict[str, Any]]) -> Any:
-    told = [_path(place["url"]) if set(place) == {"url"} else {**place, "url": _path(place["url"])} for place in places]
+    told = [shown(place["url"]) if set(place) == {"url"} else {**place, "url": shown(place["url"])} for place in places]
     return told[0] if len(told) == 1 else told
-
-
-def _path(url: str) -> str:
-    return parts_of(url).folder if url.startswith("file://") and not url.startswith("file:///~") else url
 
 
 def _script_text(script: str) -> Any:
@@ -109,7 +105,7 @@ def _theirs(functions: Sequence[Function], form: Form, script: Script | None) ->
 
 def _lambda(function: Function, script: Script | None) -> dict[str, Any]:
     settings = dict(function.settings)
-    kept = settings.pop("lambda", {}) if isinstance(settings.get("lambda", {}), dict) else {}
+    kept = dict(settings.pop("lambda", {})) if isinstance(settings.get("lambda", {}), dict) else {}
     container: dict[str, Any] = dict(kept.get("container", {}))
     if function.image.startswith("docker-archive:"):
         container["image_file"] = function.image.removeprefix("docker-archive:")
@@ -130,7 +126,7 @@ def _lambda(function: Function, script: Script | None) -> dict[str, Any]:
         told["timeout"] = min(900, max(1, int(function.timeout_seconds)))
     if function.script:
         told["init_script"] = script(function) if script else _block(function.script)
-    told |= _their_places(function, "s3")
+    told |= _their_places(function, "s3", kept)
     siblings = {key: value for key, value in settings.items() if key in SIBLINGS or function.origin == "scar"}
     siblings.pop("storage_providers", None)
     batch: dict[str, Any] = dict(siblings.pop("batch", {}))
@@ -165,15 +161,18 @@ def _service(function: Function, script: Script | None) -> dict[str, Any]:
         told["file_stage_in"] = True
     if function.environment:
         told["environment"] = {"Variables": dict(function.environment)}
-    told |= _their_places(function, "minio")
+    told |= _their_places(function, "minio", settings)
     told |= {key: value for key, value in settings.items() if key in SERVICE or function.origin == "oscar"}
     return {cluster: told}
 
 
-def _their_places(function: Function, kind: str) -> dict[str, Any]:
+def _their_places(function: Function, kind: str, kept: dict[str, Any]) -> dict[str, Any]:
+    """Places of ours, and those that were `kept` as the file said them."""
     told: dict[str, Any] = {}
     for key, places in (("input", function.inputs), ("output", function.outputs)):
+        elsewhere = kept.pop(key, [])
         found = [each for place in places if (each := _their_place(place, kind))]
+        found += elsewhere if isinstance(elsewhere, list) else [elsewhere]
         if found:
             told[key] = found
     return told
@@ -181,12 +180,10 @@ def _their_places(function: Function, kind: str) -> dict[str, Any]:
 
 def _their_place(place: Input | Output, kind: str) -> dict[str, Any] | None:
     parts = parts_of(place.url)
-    provider, path = place.provider, f"{parts.root}/{parts.folder}"
-    if parts.scheme == "s3":
-        provider = provider or f"{kind}.default"
-    elif parts.scheme in ("webdav", "webdavs", "onedata", "rucio") and provider:
-        path = parts.folder
-    else:
+    provider, path = place.provider, parts.folder
+    if parts.kind == "s3":
+        provider, path = provider or f"{kind}.default", f"{parts.name}/{parts.folder}"
+    elif parts.kind == "directory" or not provider:
         return None
     told: dict[str, Any] = {"storage_provider": provider, "path": path.strip("/")}
     told |= {key: list(words) for key in ("prefix", "suffix") if (words := getattr(place, key))}

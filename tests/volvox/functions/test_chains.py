@@ -182,3 +182,10 @@ def test_an_output_above_the_input_is_a_doubt_and_no_loop() -> None:
         "again"
     ]
     assert not doubts(function("a", "s3://one/in", Output(url="s3://one", prefix=("x",))))
+
+
+def test_a_server_in_the_url_is_that_of_a_provider() -> None:
+    settings = {"storage_providers": {"minio.lab": {"endpoint": "https://Lab:9000/"}}}
+    lab, here = Input(url="s3://one/in", provider="minio.lab"), Input(url="s3://one/in")
+    assert looped(function("a", lab, "s3+https://lab:9000/one/in/x", settings=settings))
+    assert not looped(function("a", here, "s3+https://lab:9000/one/in/x", settings=settings))

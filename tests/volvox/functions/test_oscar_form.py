@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.volvox.functions.made_up import OSCAR, defined, only, refused
+from volvox.functions.reading import parse
+from volvox.functions.writing import written
 
 
 def test_a_service_of_oscar_is_read(tmp_path: Path) -> None:
@@ -116,3 +118,17 @@ def test_one_name_on_two_clusters_is_two_functions(tmp_path: Path) -> None:
     assert [function.settings.get("name") for function in found.functions] == ["n", "n", None]
     assert "is called 'n.a' here" in found.warnings[0]
     assert "stands in line" in refused(tmp_path, text.replace("b: {name: n", "a: {name: n"))
+
+
+def test_a_place_that_none_of_ours_can_be_is_kept_and_written_again(tmp_path: Path) -> None:
+    item = {"storage_provider": "rucio.x", "path": "scope/in", "suffix": ["png"]}
+    found = defined(tmp_path, f"{SERVICE}      input: [{item}, {{storage_provider: minio, path: in}}]\n")
+    [function] = found.functions
+    assert [place.url for place in function.inputs] == ["s3://n/in"]
+    assert function.settings == {"cluster_id": "site", "input": [item]}
+    assert (
+        ":6: functions.oscar.0.site.input.0 is kept: a place that an OSCAR cluster alone reaches" in found.warnings[0]
+    )
+    text, warnings = written([function], "oscar")
+    assert warnings == []
+    assert parse(text, tmp_path / "again.yaml").functions == (function,)

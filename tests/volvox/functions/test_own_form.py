@@ -100,7 +100,7 @@ def test_a_script_may_stand_in_the_file(tmp_path: Path) -> None:
          ":4: there is no key 'places.in.0.sufix', did you mean"),
         ("model: digits\nplaces: {out: {url: a, per_user: yes}}", ":2: there is no key 'places.out.per_user'"),
         ("model: digits\nplaces: {in: ftp://x/y}",
-         ":2: places.in is 'ftp://x/y': there are no places of the kind ftp://"),
+         ":2: places.in is 'ftp://x/y': 'ftp://x/y' is no address of a place; give a path"),
         ("model: digits\nresources: {memory: 512}", ":2: resources.memory is 512; these are 512 bytes"),
         ("model: digits\nresources:\n  cpu: fast", ":3: resources.cpu is 'fast'; write a number with one of the units"),
         ("model: digits\nresources: {memory_mb: 0.5}",
@@ -146,6 +146,13 @@ def test_a_wrong_file_is_told_with_line_key_and_what_is_allowed(tmp_path: Path, 
     told = refused(tmp_path, text)
     assert told.startswith(said)
     assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "url", ["webdavs://ann:hunter2@host/in", "s3+https://ann:hunter2@h/b", "https://h/in?token=hunter2"]
+)
+def test_a_secret_in_a_url_is_not_told(tmp_path: Path, url: str) -> None:
+    assert "hunter2" not in refused(tmp_path, f"model: digits\nplaces: {{in: '{url}'}}")
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
