@@ -23,7 +23,8 @@ FORMS = "S3, MinIO, Ceph, EventBridge, SNS, Onedata (OneTrigger), dCache, Rucio,
 ANYBODY = Sender()
 
 _CREATED = re.compile(r"(s3:)?ObjectCreated(:.*)?", re.DOTALL)
-_S3_SOURCES = {"aws:s3": True, "minio:s3": True, "ceph:s3": False}  # whether keys are quoted
+_S3_SOURCE = re.compile(r"[a-z0-9_.-]+:s3")  # aws:s3, minio:s3, ceph:s3, and of those that do as these do
+_PLAIN_KEYS = "ceph:s3"  # which alone does not quote keys
 _DCACHE_MASKS = {"IN_CLOSE_WRITE", "IN_MOVED_TO", "IN_CREATE"}
 _RUCIO_ARRIVED = {"", "transfer-done", "upload", "create", "created"}
 _SNS_HOST = re.compile(r"sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?")
@@ -115,14 +116,14 @@ class _Reading:
                 yield from self.notification(_part(record, "Sns"), depth + 1).arrivals
             elif kind == "aws:sqs":
                 yield from self.notification(_inner(record.get("body")), depth + 1).arrivals
-            elif isinstance(kind, str) and kind in _S3_SOURCES:
+            elif isinstance(kind, str) and _S3_SOURCE.fullmatch(kind):
                 name = record.get("eventName") or told.get("EventName") or "ObjectCreated"
                 if isinstance(name, str) and _CREATED.fullmatch(name):
-                    yield from self._record(told, record, quoted=_S3_SOURCES[kind])
+                    yield from self._record(told, record, quoted=kind != _PLAIN_KEYS)
             else:
                 raise InvalidInput(
                     f"a record of the notification comes from {shown(str(kind))}; known are: "
-                    f"{', '.join([*_S3_SOURCES, 'OneTrigger'])}"
+                    "aws:s3, minio:s3, ceph:s3, OneTrigger"
                 )
 
     def _record(self, told: dict[str, Any], record: dict[str, Any], *, quoted: bool) -> Iterator[Arrival]:

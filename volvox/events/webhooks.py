@@ -7,10 +7,11 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -96,7 +97,7 @@ class _Hooks:
         function = "" if name.startswith(known.TOKEN) else name
         if function and sender.function not in ("", function):
             return _told(403, f"the sender {sender.name!r} may not speak to the function {function!r}")
-        return await self._kept(parse(body, _for(sender, function)), sender)
+        return await self._kept(parse(body, replace(sender, function=function or sender.function)), sender)
 
     async def _kept(self, notification: Notification, sender: Sender) -> Response:
         if notification.confirm:
@@ -120,7 +121,7 @@ class _Hooks:
                     if size > self._most_bytes:
                         return None
                     pieces.append(piece)
-        except TimeoutError:
+        except (TimeoutError, ClientDisconnect):
             raise Unavailable("the notification did not come to its end") from None
         return b"".join(pieces)
 
@@ -143,12 +144,6 @@ def _shown(request: Request, name: str, senders: tuple[Sender, ...]) -> Sender |
     if scheme.lower() == "bearer" and token:
         return known.holder(senders, token)
     return None if token else known.holder(senders, scheme)  # MinIO sends one as it was configured
-
-
-def _for(sender: Sender, function: str) -> Sender:
-    import dataclasses
-
-    return dataclasses.replace(sender, function=function) if function else sender
 
 
 def _opened(address: str) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from volvox.errors import InvalidInput
-from volvox.places.keys import checked
+from volvox.places.keys import checked, shown
 
 Kind = Literal["directory", "s3", "webdav", "onedata"]
 
@@ -64,13 +64,13 @@ def parsed(url: str) -> Address:
     netloc, _, path = rest.partition("/")
     if "@" in netloc:
         raise InvalidInput(
-            f"the address {scheme}://{netloc.rpartition('@')[2]} holds a user or password; give them as credentials"
+            f"the address of {shown(netloc.rpartition('@')[2])} holds a user or password; give them as credentials"
         )
     if scheme in _S3:
         return _bucket(scheme, netloc, path, url)
     if scheme in ("webdav", "webdavs", "onedata"):
         return _on_a_server(scheme, netloc, path, url)
-    raise InvalidInput(f"{url!r} is no address of a place; give {FORMS}")
+    raise InvalidInput(f"{shown(url)} is no address of a place; give {FORMS}")
 
 
 def split(url: str) -> tuple[str, str]:
@@ -109,10 +109,10 @@ def _folder(path: str, *, quoted: bool) -> Address:
     if quoted:
         host, _, path = path.partition("/")
         if host not in ("", "localhost"):
-            raise InvalidInput(f"the folder of file://{host}/{path} would be on another machine; give file:///PATH")
+            raise InvalidInput(f"the folder would be on another machine, {shown(host)}; give file:///PATH")
         path = "/" + unquote(path, errors="surrogateescape")
     if not path or "\0" in path:
-        raise InvalidInput(f"the path {path!r} names no folder")
+        raise InvalidInput(f"the path {shown(path)} names no folder")
     whole = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - links stay as they were named
     return Address("directory", "file://" + quote(os.fsencode(whole)), "", "", whole)
 
@@ -123,7 +123,7 @@ def _bucket(scheme: str, netloc: str, path: str, url: str) -> Address:
         server = _server(scheme.removeprefix("s3+"), netloc, url)
         netloc, _, path = path.partition("/")
     if not _BUCKET.fullmatch(netloc):
-        raise InvalidInput(f"the address {url!r} names no bucket; give s3://BUCKET/FOLDER")
+        raise InvalidInput(f"the address {shown(url)} names no bucket; give s3://BUCKET/FOLDER")
     root = f"s3+{server}/{netloc}" if server else f"s3://{netloc}"
     return Address("s3", root, _key(path), server, netloc)
 
@@ -131,7 +131,7 @@ def _bucket(scheme: str, netloc: str, path: str, url: str) -> Address:
 def _on_a_server(scheme: str, netloc: str, path: str, url: str) -> Address:
     if "?" in path or "#" in path:
         raise InvalidInput(
-            f"the address {url.partition('?')[0]!r} has a query or fragment; write %3F and %23 in a path"
+            f"the address {shown(re.split('[?#]', url)[0])} has a query or fragment; write %3F and %23 in a path"
         )
     secure = scheme != "webdav"
     server = _server("https" if secure else "http", netloc, url)
@@ -139,7 +139,7 @@ def _on_a_server(scheme: str, netloc: str, path: str, url: str) -> Address:
         return Address("webdav", f"{scheme}://{urlsplit(server).netloc}", _key(unquote(path)), server)
     space, _, path = path.strip("/").partition("/")
     if not space:
-        raise InvalidInput(f"the address {url!r} names no space; give onedata://ONEPROVIDER/SPACE/PATH")
+        raise InvalidInput(f"the address {shown(url)} names no space; give onedata://ONEPROVIDER/SPACE/PATH")
     if urlsplit(server).hostname in LOOPBACK:
         server = server.replace("https://", "http://", 1)
     space = unquote(space)
@@ -156,7 +156,7 @@ def _server(scheme: str, netloc: str, url: str) -> str:
     except ValueError:
         host = port = None
     if not host or re.search(r"[\s?#\\]", netloc):
-        raise InvalidInput(f"the address {url!r} names no server")
+        raise InvalidInput(f"the address {shown(url)} names no server")
     if ":" in host:
         host = f"[{host}]"
     usual = {"http": 80, "https": 443}[scheme]

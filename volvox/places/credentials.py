@@ -108,6 +108,11 @@ def login(address: Address, given: Mapping[str, Any]) -> Login:
     return found
 
 
+def none(address: Address, given: Mapping[str, Any]) -> None:
+    """Refuse credentials for a folder, which needs none."""
+    _told(address, given)
+
+
 def _told(address: Address, given: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     takes = _TAKES[address.kind]

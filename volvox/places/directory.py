@@ -58,8 +58,8 @@ class Directory:
         self._require_root()
         for key, path in walk(self._children, prefix, after):
             with contextlib.suppress(FileNotFoundError, InvalidInput):
-                linked = path.is_symlink()
-                found = self.find(key) if linked else _found(key, path.lstat())
+                told = os.lstat(path)
+                found = self.find(key) if stat.S_ISLNK(told.st_mode) else _found(key, told)
                 if found is not None:
                     yield found
 
@@ -127,7 +127,7 @@ class Directory:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _children(self, folder: str) -> Iterator[tuple[str, Path | None]]:
+    def _children(self, folder: str) -> Iterator[tuple[str, str | None]]:
         try:
             with self._telling(folder), os.scandir(self.root / folder) as entries:
                 names = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries if one.name[0] != ".")
@@ -140,7 +140,7 @@ class Directory:
             except InvalidInput as error:
                 log.warning("left out of %s: %s", self.url, error)
                 continue
-            yield name, None if is_folder else self.root / key
+            yield name, None if is_folder else f"{self.root}/{key}"
 
     def _open(self, key: str) -> int | None:
         """A descriptor of the file under `key`, or None if there is none."""

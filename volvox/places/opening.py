@@ -31,6 +31,7 @@ def open_place(url: str, given: Mapping[str, Any] | None = None) -> Place:
     if address.kind == "directory":
         from volvox.places.directory import Directory
 
+        credentials.none(address, given)
         return Directory(address)
     login = credentials.login(address, given)
     if address.kind == "webdav":

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
+import socket
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.volvox.events.recording import Inbox
+from tests.volvox.events.recording import Inbox, listening
+from tests.volvox.places.proxy import FAULTS, Proxy
 from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.events import Sender, webhooks
 from volvox.events.senders import hashed
@@ -148,3 +151,40 @@ def test_a_body_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPa
         await asyncio.sleep(30)
 
     assert _post(Inbox(), body=slowly(), headers=BEARER).status_code == 503
+
+
+def test_whatever_befalls_a_notification_it_is_kept_when_its_sender_believes_so() -> None:
+    inbox = Inbox()
+    app = webhooks.create(inbox.record, lambda: [SENDER])
+    believed: list[str] = []
+    with listening(app) as url, contextlib.closing(Proxy(url)) as proxy, httpx.Client(timeout=0.5) as client:
+        for number, fault in enumerate(FAULTS):
+            key = f"in/{number}"
+            proxy.faults[:] = [fault]
+            for _ in range(5):
+                try:
+                    body = BODY.replace(b"in%2Fa+b", key.encode())
+                    answer = client.post(f"{proxy.url}/events/", content=body, headers=BEARER)
+                except httpx.HTTPError:
+                    continue
+                if answer.status_code == 200:
+                    believed.append(key)
+                    break
+    assert believed == [f"in/{number}" for number in range(len(FAULTS))]
+    assert set(inbox.keys) == set(believed)
+    assert len({(one.place, one.key, one.version) for one in inbox.arrivals}) == len(believed)
+
+
+def test_half_a_notification_is_none() -> None:
+    inbox = Inbox()
+    with listening(webhooks.create(inbox.record, lambda: [SENDER])) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /events/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n"
+            connection.sendall(head.encode() + BODY[:50])
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(5)
+            with contextlib.suppress(OSError):
+                connection.recv(1000)
+        assert httpx.post(f"{url}/events/{TOKEN}", content=BODY).status_code == 200
+    assert inbox.keys == ["in/a b"]

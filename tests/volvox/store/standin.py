@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.reply(404, error("NoSuchKey"))
             return self.reply(200, self.objects[key][0], self.objects[key][1])
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PROPFIND = handle_one
 
     def written(self, key: str, body: bytes) -> None:
         if source := self.headers.get("x-amz-copy-source"):
