@@ -41,18 +41,18 @@ async def _run(home: Home) -> None:
     from volvox.places import split
 
     inbox = open_inbox(home)
-    models = _models()
+    models, open_places = _models(), opener()
     dispatcher = Dispatcher(
         home,
         inbox,
         runtimes=_runtimes(home, models),
-        open_place=opener(home),
+        open_place=open_places,
         split=split,
         alone=not os.environ.get("VOLVOX_INBOX", "").startswith("postgres"),
         warm_now=lambda applied: is_warm(home, applied),
     )
     following = Following(home, dispatcher, lambda name: models.resolve(name).digest)
-    sources = Sources(home, inbox, opener(home))
+    sources = Sources(home, inbox, open_places)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, dispatcher.end)
     beside = [asyncio.create_task(following.run()), asyncio.create_task(sources.run())]

@@ -50,7 +50,7 @@ class Doing:
         home: Where the work lies meanwhile.
         inbox: Whose jobs they are.
         holder: As whom they were taken.
-        open_place: Opens a place by URL and the name of its credentials.
+        open_place: Opens a place by URL, for a function and by the name of its credentials.
         split: URL of a folder in a place -> the place's URL, and the folder.
         threads: For what waits for disks and networks.
         in_turn: Runs a function of the inbox, one at a time.
@@ -141,7 +141,7 @@ class Doing:
             work.begin()
             work.log.parent.mkdir(parents=True, exist_ok=True)
             target = work.input(job.key)
-            place = self.open_place(job.place, self._provider(function, job))
+            place = self.open_place(job.place, function, self._provider(function, job))
             place.fetch(job.key, target, job.version)
             return replace(call, input=target)
         except NotFound as error:

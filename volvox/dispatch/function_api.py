@@ -101,7 +101,7 @@ async def _files(request: Request) -> Response:
     services = request.app.state.services
     async with received(request, services.uploads, services.limits) as sent:
         found = _uploads(sent)
-        jobs = await asyncio.to_thread(_put, request, home, function, folder, found)
+        jobs = await asyncio.to_thread(_put, request, function, folder, found)
     return JSONResponse({"jobs": [as_json(job) for job in jobs]}, 202)
 
 
@@ -137,10 +137,10 @@ async def _call(request: Request) -> Response:
     return JSONResponse(as_json(job), headers=headers)
 
 
-def _put(request: Request, home: Home, function: Function, folder: str, files: Sequence[tuple[str, str]]) -> list[Job]:
+def _put(request: Request, function: Function, folder: str, files: Sequence[tuple[str, str]]) -> list[Job]:
     given = function.inputs[0]
     root, inside = split(given.url)
-    place = opener(home)(root, given.provider)
+    place = opener()(root, function, given.provider)
     inbox = inbox_of(request)
     jobs: list[Job] = []
     for name, path in files:

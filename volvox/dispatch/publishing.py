@@ -19,7 +19,7 @@ _LONGEST_NAME = 240  # bytes; a disk takes 255, and a suffix follows
 
 CALL = "call"  # the source of jobs that somebody waits for
 
-Open = Callable[[str, str], Place]
+Open = Callable[[str, Function, str], Place]
 
 
 def relative_key(job: Job) -> str:
@@ -49,7 +49,7 @@ def published_before(function: Function, job: Job, open_place: Open, split: Spli
     found: list[dict[str, Any]] = []
     for output in function.outputs:
         place_url, folder = split(output.url)
-        place = open_place(place_url, output.provider)
+        place = open_place(place_url, function, output.provider)
         there = next(iter(place.list(_below(folder, name_of(function, job, "")))), None)
         if there is None:
             return []
@@ -74,7 +74,7 @@ def publish(function: Function, job: Job, work: Work, open_place: Open, split: S
     written: list[dict[str, Any]] = []
     for output in function.outputs:
         place_url, folder = split(output.url)
-        place = open_place(place_url, output.provider)
+        place = open_place(place_url, function, output.provider)
         for path, file in files:
             if not answers(output, path):
                 continue

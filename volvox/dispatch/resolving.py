@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from volvox.dispatch.matching import Match, Split, job_for, matches
 from volvox.dispatch.pausing import pause
+from volvox.dispatch.publishing import Open
 from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.functions.definition import Function
 from volvox.inbox import Arrival, Inbox, NewJob, Waiting
-from volvox.places import Found, Place
+from volvox.places import Found
 
 _GONE_SECONDS = 60.0  # a bucket that is gone or refuses is asked again so often: somebody has to mend it
 
@@ -31,8 +32,8 @@ class _Asked:
 class Resolver:
     """Turns arrivals into jobs."""
 
-    def __init__(self, inbox: Inbox, open_place: Callable[[str, str], Place], split: Split, threads: Executor) -> None:
-        """`open_place` opens a URL with the credentials of a name; `threads` ask places, several at a time."""
+    def __init__(self, inbox: Inbox, open_place: Open, split: Split, threads: Executor) -> None:
+        """`open_place` opens a URL with a function's credentials; `threads` ask places, several at a time."""
         self._inbox, self._open, self._split, self._threads = inbox, open_place, split, threads
 
     def resolve(self, functions: Iterable[Function], limit: int = 200) -> int:
@@ -74,7 +75,8 @@ class Resolver:
         def ask(one: Waiting) -> _Asked:
             arrival = one.arrival
             try:
-                place = self._open(arrival.place, answering[one.number][0].input.provider)
+                first = answering[one.number][0]
+                place = self._open(arrival.place, first.function, first.input.provider)
                 return _Asked(one, place.find(arrival.key, arrival.version))
             except Unavailable as error:
                 return _Asked(one, trouble=str(error), again_in=pause(one.tries + 1))

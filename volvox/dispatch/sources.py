@@ -118,7 +118,7 @@ class Sources:
     def _made(self, function: Function, given: Input) -> Iterator[Source]:
         root, folder = split(given.url)
         prefix = f"{folder}/" if folder else ""
-        place = self._open(root, given.provider)
+        place = self._open(root, function, given.provider)
         watched = isinstance(place, Directory)
         if watched:
             yield Watch(place, prefix, function=function.name)

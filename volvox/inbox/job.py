@@ -38,7 +38,7 @@ class Arrival:
     place: str
     key: str
     version: str = ""
-    source: str = "call"
+    source: str = "upload"
     user: str = ""
     event: str = ""
     function: str = ""
@@ -72,7 +72,7 @@ class NewJob:
     priority: int = 0
     deadline: float = 0.0
     event: str = ""
-    source: str = "call"
+    source: str = "upload"
     inside: str = ""
 
     @property

@@ -81,7 +81,7 @@ class Tame:
     async def close(self) -> None: ...
 
 
-def opened(url: str, provider: str = "") -> Place:
+def opened(url: str, function: Function, provider: str = "") -> Place:
     return open_place(url)
 
 

@@ -191,7 +191,8 @@ def test_answers_of_a_killed_dispatcher_are_published_not_made_again(site: Site)
         (work.output / "a.png.json").write_text('{"size": 42}')
         work.answered({"job": job.id})
         async with dispatching(site) as here:
-            await here.ended()
+            (done,) = await here.ended()
+            assert (done.state, done.reason) == ("SUCCEEDED", "")
             assert list(here.answers().values()) == [{"size": 42}]
             assert here.runtime.asked == []
 
