@@ -51,7 +51,9 @@ def held(name: str) -> Mapping[str, Any]:
     inner = told.get("aws_client_parameters")
     merged = {**told, **(inner if isinstance(inner, dict) else {})}
     return {
-        _WORDS.get(key, key): value for key, value in merged.items() if isinstance(value, str | bool) and value != ""
+        _WORDS.get(key, key): value
+        for key, value in merged.items()
+        if isinstance(key, str) and isinstance(value, str | bool) and value != ""
     }
 
 

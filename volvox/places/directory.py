@@ -12,6 +12,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from volvox.disks import telling_full_disks
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
@@ -96,17 +97,11 @@ class Directory:
         with self._telling(key), self._folder(folder) as at:
             if once and _is_there(name, at):
                 return False
-            temporary = f"{INCOMING}{uuid.uuid4().hex[:16]}"
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=at)
             try:
-                with os.fdopen(handle, "wb") as stream, source.open("rb") as read:
-                    shutil.copyfileobj(read, stream, 1 << 20)
-                    stream.flush()
-                    os.fsync(handle)
-                return _appear(temporary, name, at, once=once)
+                if once and (written := _nameless(source, name, at)) is not None:
+                    return written
+                return _named(source, name, at, once=once)
             finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=at)
                 with contextlib.suppress(OSError):  # some file systems cannot sync a folder
                     os.fsync(at)
 
@@ -265,7 +260,57 @@ def _appear(temporary: str, name: str, at: int, *, once: bool) -> bool:
             return False
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
         return True
-    # Whoever watches the folder learns of a link only that something has begun; of this, that it is complete.
+    _tell_of(name, at)
+    return True
+
+
+def _nameless(source: Path, name: str, at: int) -> bool | None:
+    """Write a file that has no name until it is whole, so that a killed process leaves nothing.
+
+    Returns:
+        Whether it was written; False if the name was taken; None if this file system cannot.
+    """
+    if not hasattr(os, "O_TMPFILE"):
+        return None
+    try:
+        handle = os.open(".", os.O_WRONLY | os.O_TMPFILE, 0o644, dir_fd=at)
+    except OSError:
+        return None
+    with os.fdopen(handle, "wb") as stream:
+        _copy(source, stream)
+        try:
+            os.link(f"/proc/self/fd/{handle}", name, dst_dir_fd=at, follow_symlinks=True)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (*_NO_LINKS, errno.ENOENT):
+                return None
+            raise
+    _tell_of(name, at)
+    return True
+
+
+def _named(source: Path, name: str, at: int, *, once: bool) -> bool:
+    """Write a hidden file and give it its name when it is whole; False if `once` and the name was taken."""
+    temporary = f"{INCOMING}{uuid.uuid4().hex[:16]}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=at)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            _copy(source, stream)
+        return _appear(temporary, name, at, once=once)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=at)
+
+
+def _copy(source: Path, stream: BinaryIO) -> None:
+    with source.open("rb") as read:
+        shutil.copyfileobj(read, stream, 1 << 20)
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _tell_of(name: str, at: int) -> None:
+    """Whoever watches the folder learns of a link only that something has begun; of this, that it is complete."""
     with contextlib.suppress(OSError):
         os.close(os.open(name, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=at))
-    return True
