@@ -45,7 +45,7 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
             "memory_mb": entries.take("memory", values.memory_mb, None),
             "cpu": entries.take("cpu", values.cores, None),
             "gpus": int(entries.take("enable_gpu", truth, False)),
-            "storage_mb": entries.take("ephemeral_storage_request", values.memory_mb, None),
+            "storage_mb": entries.take("ephemeral_storage_request", _memory_if_any, None),
         },
         "scaling": _scaling(entries, reading),
         "timeout_seconds": UNLIMITED_SECONDS,
@@ -65,6 +65,10 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
     if described:
         told["settings"]["storage_providers"] = described
     return built(told, entries) if len(reading.mistakes) == before else None
+
+
+def _memory_if_any(value: Value) -> int | None:
+    return values.memory_mb(value) if value.text.strip() else None
 
 
 def _environment(entries: Entries, reading: Reading) -> dict[str, str]:
@@ -97,6 +101,10 @@ def _settings(entries: Entries, cluster: str, reading: Reading) -> dict[str, Any
         if (value := entries.get(key)) is not None:
             reading.warn(value, "is what a cluster answers, and no part of a definition; it is left out")
     found = {"cluster_id": cluster, **entries.kept(SERVICE)}
+    lacking = [key for key in ("type", "storage_uri") if key not in found.get("kserve", {"type", "storage_uri"})]
+    if lacking:
+        spot = entries.value.get("kserve") or entries.value
+        reading.mistakes.append(str(spot.wrong(f"has no {lacking[0]}; KServe needs type and storage_uri")))
     members = {"replicas": "members"}
     stood = {members.get(key, key): value for key, value in old.items() if value is not None}
     if stood:
