@@ -34,6 +34,7 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
     entries = Entries(value, reading)
     name = entries.need("name", _NAME, "")
     cluster = entries.take("cluster_id", text, "") or cluster
+    providers = providers.copy()  # what stands in the service is for it alone
     providers.read(entries.get("storage_providers"), entries.get("clusters"))
     providers.take(f"clusters.{cluster}", entries)
     told: dict[str, Any] = {
@@ -84,7 +85,8 @@ def _scaling(entries: Entries, reading: Reading) -> dict[str, Any]:
         return {}
     inner = entries.inner("synchronous")
     least = inner.take("min_scale", whole(0, MOST_INSTANCES), 0)
-    most = inner.take("max_scale", whole(0, MOST_INSTANCES), 0) or MOST_INSTANCES
+    stated = inner.take("max_scale", whole(0, MOST_INSTANCES), 0)
+    most = stated or MOST_INSTANCES
     for name, value in inner.rest():
         reading.warn(value, f"is not known{values.near(name, ('min_scale', 'max_scale'))}; it does nothing")
     if least > most:
@@ -92,6 +94,8 @@ def _scaling(entries: Entries, reading: Reading) -> dict[str, Any]:
             f"is {least}, and max_scale {most}; it is never larger"
         )
         reading.mistakes.append(str(told))
+    if not least and not stated:  # what a cluster answers where nobody stated anything
+        return {}
     return {"min_scale": least, "max_scale": most}
 
 

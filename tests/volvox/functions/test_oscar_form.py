@@ -179,4 +179,16 @@ def test_a_service_as_a_cluster_answers_it_is_read(tmp_path: Path) -> None:
         "cluster_id": "site", "visibility": "private", "expose": {"api_port": [], "cpu_threshold": 0},
     }  # fmt: skip
     assert function.providers == {}
+    assert function.scaling.max_scale == 1
     assert "hunter2" not in "".join(found.warnings)
+
+
+def test_what_stands_in_a_service_is_for_it_alone(tmp_path: Path) -> None:
+    place = "input: [{storage_provider: minio.x, path: in}]"
+    own = "storage_providers: {minio: {x: {access_key: hunter2, secret_key: hunter2}}}"
+    one, two = defined(
+        tmp_path,
+        f"functions: {{oscar: [{{a: {{name: n, image: i, {place}, {own}}}}}, {{a: {{name: m, image: i, {place}}}}}]}}",
+    ).functions
+    assert one.providers["minio.x"].endswith("#functions.oscar.0.a.storage_providers.minio.x")
+    assert two.providers == {}
