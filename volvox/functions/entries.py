@@ -162,6 +162,8 @@ class Entries:
         names, found = {name.lower(): name for name in table}, {}
         for name, value in self.rest():
             known = names.get(name.lower())
+            if known is not None and value.kind == "text" and not value.text.strip():
+                continue  # an empty text, as a cluster answers what was never stated
             if known is None:
                 self.reading.warn(value, f"is not known{near(name, table)}; it is kept and does nothing here")
                 found[name] = sheltered(value, self.reading)

@@ -34,6 +34,7 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
     entries = Entries(value, reading)
     name = entries.need("name", _NAME, "")
     cluster = entries.take("cluster_id", text, "") or cluster
+    providers = providers.copy()  # what stands in the service is for it alone
     providers.read(entries.get("storage_providers"), entries.get("clusters"))
     providers.take(f"clusters.{cluster}", entries)
     told: dict[str, Any] = {
@@ -45,7 +46,7 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
             "memory_mb": entries.take("memory", values.memory_mb, None),
             "cpu": entries.take("cpu", values.cores, None),
             "gpus": int(entries.take("enable_gpu", truth, False)),
-            "storage_mb": entries.take("ephemeral_storage_request", values.memory_mb, None),
+            "storage_mb": entries.take("ephemeral_storage_request", _memory_if_any, None),
         },
         "scaling": _scaling(entries, reading),
         "timeout_seconds": UNLIMITED_SECONDS,
@@ -67,6 +68,10 @@ def read(cluster: str, value: Value, providers: Providers, reading: Reading) -> 
     return built(told, entries) if len(reading.mistakes) == before else None
 
 
+def _memory_if_any(value: Value) -> int | None:
+    return values.memory_mb(value) if value.text.strip() else None
+
+
 def _environment(entries: Entries, reading: Reading) -> dict[str, str]:
     plain = entries.inner("variables").environment()
     secret = entries.inner("secrets").environment(secrets=True)
@@ -80,7 +85,8 @@ def _scaling(entries: Entries, reading: Reading) -> dict[str, Any]:
         return {}
     inner = entries.inner("synchronous")
     least = inner.take("min_scale", whole(0, MOST_INSTANCES), 0)
-    most = inner.take("max_scale", whole(0, MOST_INSTANCES), 0) or MOST_INSTANCES
+    stated = inner.take("max_scale", whole(0, MOST_INSTANCES), 0)
+    most = stated or MOST_INSTANCES
     for name, value in inner.rest():
         reading.warn(value, f"is not known{values.near(name, ('min_scale', 'max_scale'))}; it does nothing")
     if least > most:
@@ -88,6 +94,8 @@ def _scaling(entries: Entries, reading: Reading) -> dict[str, Any]:
             f"is {least}, and max_scale {most}; it is never larger"
         )
         reading.mistakes.append(str(told))
+    if not least and not stated:  # what a cluster answers where nobody stated anything
+        return {}
     return {"min_scale": least, "max_scale": most}
 
 
@@ -97,6 +105,10 @@ def _settings(entries: Entries, cluster: str, reading: Reading) -> dict[str, Any
         if (value := entries.get(key)) is not None:
             reading.warn(value, "is what a cluster answers, and no part of a definition; it is left out")
     found = {"cluster_id": cluster, **entries.kept(SERVICE)}
+    lacking = [key for key in ("type", "storage_uri") if key not in found.get("kserve", {"type", "storage_uri"})]
+    if lacking:
+        spot = entries.value.get("kserve") or entries.value
+        reading.mistakes.append(str(spot.wrong(f"has no {lacking[0]}; KServe needs type and storage_uri")))
     members = {"replicas": "members"}
     stood = {members.get(key, key): value for key, value in old.items() if value is not None}
     if stood:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from volvox.functions.document import Value
 from volvox.functions.entries import Kept, Table
 from volvox.functions.values import (
     anything,
@@ -26,12 +29,24 @@ _FEDERATION = "how jobs are given to other clusters; counts on runtime oscar"
 # Answers of a cluster, which a definition that was fetched from one still has.
 READ_ONLY = ("bucket_list", "token", "owner", "namespace", "volume_status", "deployment")
 
+_MEMBER = choice("oscar", "endpoint")
+
+
+def _members(value: Value) -> list[Any]:
+    for each in value.items if value.kind == "list" else (value,):
+        if each.kind != "map":
+            raise each.wrong(f"is {each.told}; write keys and values: type, cluster_id, service_name, ...")
+        if (kind := each.get("type")) is not None:
+            _MEMBER(kind)
+    return listing(value)
+
+
 FEDERATION: Table = {
     "group_id": Kept(said, f"the group of clusters; {_FEDERATION}"),
     "topology": Kept(choice("none", "star", "mesh"), _FEDERATION),
     "delegation": Kept(choice("static", "random", "load-based", "topsis"), _FEDERATION),
     "rescheduler_threshold": Kept(whole(0, None, "seconds"), f"how long a job waits before it is; {_FEDERATION}"),
-    "members": Kept(listing, f"the clusters; {_FEDERATION}"),
+    "members": Kept(_members, f"the clusters; {_FEDERATION}"),
 }
 
 SERVICE: Table = {
@@ -47,9 +62,9 @@ SERVICE: Table = {
     "expose": {
         "min_scale": Kept(whole(0, 1000), f"the fewest instances {_EXPOSE}"),
         "max_scale": Kept(whole(0, 1000), f"the most instances {_EXPOSE}"),
-        "api_port": Kept(wholes(1, 65_535), f"the port {_EXPOSE}"),
+        "api_port": Kept(wholes(0, 65_535), f"the port {_EXPOSE}"),
         "nodePort": Kept(wholes(0, 65_535), f"the port of the nodes {_EXPOSE}"),
-        "cpu_threshold": Kept(whole(1, 100), f"the load in per cent at which another is started {_EXPOSE}"),
+        "cpu_threshold": Kept(whole(0, 100), f"the load in per cent at which another is started {_EXPOSE}"),
         "rewrite_target": Kept(truth, f"whether paths are rewritten {_EXPOSE}"),
         "default_command": Kept(truth, f"whether the image's own command runs {_EXPOSE}"),
         "set_auth": Kept(truth, f"whether callers must log in {_EXPOSE}"),

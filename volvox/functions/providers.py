@@ -141,6 +141,12 @@ class Providers:
                 "needed; save them as a block and write credentials: block:NAME",
             )  # fmt: skip
 
+    def copy(self) -> Providers:
+        """The same, to which something can be added that is not for all."""
+        made = Providers(self._reading)
+        made.described, made.references = dict(self.described), dict(self.references)
+        return made
+
     def attached(self, names: set[str]) -> tuple[dict[str, str], dict[str, Any]]:
         """Of those that a function uses: references, and what is no secret."""
         used = sorted(names & (self.references.keys() | self.described.keys()))

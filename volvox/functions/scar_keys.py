@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from volvox.functions.document import Value
 from volvox.functions.entries import Kept, Table
 from volvox.functions.values import (
     anything,
@@ -23,15 +24,19 @@ _ARN = matching(r"arn:\S+", "write an ARN, arn:aws:...")
 _REGION = matching(r"[a-z]{2}(-[a-z]+)+-\d", "write a region of AWS, such as us-east-1")
 _PROFILE = Kept(text, "the profile of ~/.aws/credentials; counts on runtimes of AWS")
 _PLACE = Kept(_REGION, "the region; counts on runtimes of AWS")
+_RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
 _AT = {"boto_profile": _PROFILE, "region": _PLACE}
 
 
-def _arns(value):  # noqa: ANN001, ANN202 - a Kind
+def _arns(value: Value) -> list[str]:
     return [_ARN(each) for each in (value.items if value.kind == "list" else (value,))]
 
 
-def _arn_or_nothing(value):  # noqa: ANN001, ANN202 - a Kind
-    return _ARN(value) if text(value) else ""
+def _retention(value: Value) -> int:
+    days = whole(1, 3653, "days")(value)
+    if days not in _RETENTIONS:
+        raise value.wrong(f"is {value.told}; AWS allows {', '.join(map(str, _RETENTIONS))} days")
+    return days
 
 
 LAMBDA: Table = {
@@ -114,7 +119,7 @@ SIBLINGS: Table = {
     "batch": BATCH,
     "iam": {
         **_AT,
-        "role": Kept(_arn_or_nothing, "the role that the function has; counts on runtimes of AWS"),
+        "role": Kept(_ARN, "the role that the function has; counts on runtimes of AWS"),
     },
     "api_gateway": {
         **_AT,
@@ -132,7 +137,7 @@ SIBLINGS: Table = {
     "cloudwatch": {
         **_AT,
         "log_retention_policy_in_days": Kept(
-            whole(1, 3653, "days"), "how long AWS keeps logs; counts on runtimes of AWS; here keep_days is for jobs"
+            _retention, "how long AWS keeps logs; counts on runtimes of AWS; here keep_days is for jobs"
         ),
     },
     "ecr": {**_AT, "delete_image": Kept(truth, "whether the image goes with the function; counts on runtime lambda")},

@@ -277,4 +277,9 @@ _Dumper.add_representer(str, _text)
 
 
 def _dumped(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    text = ""
+    for readable in (True, False):  # some characters that YAML takes for a line's end survive only as escapes
+        text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=10_000)
+        if yaml.safe_load(text) == value:
+            break
+    return text

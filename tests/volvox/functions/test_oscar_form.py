@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,11 @@ def test_values_are_read_as_their_users_write_them(tmp_path: Path, line: str, ch
         ("cpu: 1.0.0", "cpu is '1.0.0'; write a number with one of the units"),
         ("log_level: LOUD", "log_level is 'LOUD'; allowed are NOTSET"),
         ("enable_gpu: 2", "enable_gpu is 2; write true or false"),
-        ("expose: {api_port: 70000}", "expose.api_port is 70000; write a whole number from 1 to 65535"),
+        ("expose: {api_port: 70000}", "expose.api_port is 70000; write a whole number from 0 to 65535"),
         ("kserve: {type: onnx}", "kserve.type is 'onnx'"),
+        ("kserve: {type: inference}", "kserve has no storage_uri; KServe needs type and storage_uri"),
+        ("federation: {members: [b]}", "federation.members.0 is 'b'; write keys and values"),
+        ("federation: {members: [{type: oscr}]}", "federation.members.0.type is 'oscr', did you mean 'oscar'?"),
         ("synchronous: {min_scale: 4, max_scale: 2}", "synchronous.min_scale is 4, and max_scale 2"),
         ("total_memory: lots", "total_memory is 'lots'"),
         ("federation: {topology: ring}", "federation.topology is 'ring'; allowed are none, star, mesh"),
@@ -132,3 +136,59 @@ def test_a_place_that_none_of_ours_can_be_is_kept_and_written_again(tmp_path: Pa
     text, warnings = written([function], "oscar")
     assert warnings == []
     assert parse(text, tmp_path / "again.yaml").functions == (function,)
+
+
+def test_a_service_as_a_cluster_answers_it_is_read(tmp_path: Path) -> None:
+    """Everything that was never stated stands in it, empty."""
+    service = {
+        "name": "n",
+        "image": "i",
+        "cluster_id": "",
+        "memory": "1Gi",
+        "cpu": "0.5",
+        "total_memory": "",
+        "total_cpu": "",
+        "ephemeral_storage_request": "",
+        "enable_gpu": False,
+        "log_level": "",
+        "vo": "",
+        "isolation_level": "",
+        "synchronous": {"min_scale": 0, "max_scale": 0},
+        "expose": {"api_port": [], "cpu_threshold": 0, "auth_type": ""},
+        "kserve": {"type": "", "storage_uri": ""},
+        "federation": {"group_id": "", "topology": "", "members": None},
+        "volume": {"name": "", "size": ""},
+        "mount": {"storage_provider": "", "path": ""},
+        "visibility": "private",
+        "environment": {"variables": {}, "secrets": {}},
+        "input": None,
+        "output": [],
+        "allowed_users": None,
+        "script": "#!/bin/sh\necho a\n",
+        "token": "hunter2",
+        "owner": "cluster_admin",
+        "namespace": "oscar-svc",
+        "storage_providers": {
+            "minio": {"default": {"endpoint": "https://m", "access_key": "hidden", "secret_key": "hidden"}}
+        },
+    }
+    found = defined(tmp_path, json.dumps({"functions": {"oscar": [{"site": service}]}}))
+    [function] = found.functions
+    assert function.script == "#!/bin/sh\necho a\n"
+    assert function.settings == {
+        "cluster_id": "site", "visibility": "private", "expose": {"api_port": [], "cpu_threshold": 0},
+    }  # fmt: skip
+    assert function.providers == {}
+    assert function.scaling.max_scale == 1
+    assert "hunter2" not in "".join(found.warnings)
+
+
+def test_what_stands_in_a_service_is_for_it_alone(tmp_path: Path) -> None:
+    place = "input: [{storage_provider: minio.x, path: in}]"
+    own = "storage_providers: {minio: {x: {access_key: hunter2, secret_key: hunter2}}}"
+    one, two = defined(
+        tmp_path,
+        f"functions: {{oscar: [{{a: {{name: n, image: i, {place}, {own}}}}}, {{a: {{name: m, image: i, {place}}}}}]}}",
+    ).functions
+    assert one.providers["minio.x"].endswith("#functions.oscar.0.a.storage_providers.minio.x")
+    assert two.providers == {}

@@ -78,7 +78,7 @@ LAMBDA = "functions:\n  aws:\n  - lambda:\n      name: n\n      container: {imag
         (f"{LAMBDA}    batch: {{compute_resources: {{type: GCE}}}}",
          ":6: functions.aws.0.batch.compute_resources.type is"),
         (f"{LAMBDA}    iam: {{role: me}}", ":6: functions.aws.0.iam.role is 'me'; write an ARN"),
-        (f"{LAMBDA}    cloudwatch: {{log_retention_policy_in_days: 0}}",
+        (f"{LAMBDA}    cloudwatch: {{log_retention_policy_in_days: 31}}",
          ":6: functions.aws.0.cloudwatch.log_retention"),
         (f"{LAMBDA}  azure: []", ":6: functions.azure is no provider of functions; there are aws and oscar"),
         (f"---\n{LAMBDA}---\n{LAMBDA}", ":2: a file in SCAR's or OSCAR's form holds one document"),
