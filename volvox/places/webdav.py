@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 from volvox.disks import telling_full_disks
-from volvox.errors import NotFound, Unavailable, VolvoxError
+from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.places.addresses import Address
 from volvox.places.asking import Server, Waits, blocks_of
 from volvox.places.credentials import Login
@@ -31,6 +31,7 @@ _PROPERTIES = (
     b"<getlastmodified/><getetag/></prop></propfind>"
 )
 _TRIES = 3
+_MISREAD = frozenset("?#%;")  # some servers take a quoted one in `Destination` for what it is in a URL
 
 
 class WebDav:
@@ -172,6 +173,8 @@ class WebDav:
                     raise
                 continue
             if answer.is_success:
+                if _MISREAD & set(target) and self.find(target) is None:
+                    raise InvalidInput(f"{self.url} misreads the name {shown(target)}; use letters and digits")
                 return True
             if answer.status_code == 412:
                 return False

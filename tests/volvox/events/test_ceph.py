@@ -72,8 +72,8 @@ def hooks(bucket: str) -> Iterator[tuple[str, Inbox]]:
         yield url, inbox
 
 
-def _notifying(ceph: Ceph, bucket: str, endpoint: str) -> str:
-    topic = ceph.sns().create_topic(Name=bucket, Attributes={"push-endpoint": endpoint})["TopicArn"]
+def _notifying(ceph: Ceph, bucket: str, endpoint: str, **more: str) -> str:
+    topic = ceph.sns().create_topic(Name=bucket, Attributes={"push-endpoint": endpoint, **more})["TopicArn"]
     configuration = {"TopicConfigurations": [{"Id": "1", "TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}]}
     ceph.client(ceph.alice).put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration=configuration
@@ -104,6 +104,19 @@ def test_an_upload_is_told_by_the_server_itself(
     assert {(one.place, one.source, one.user) for one in inbox.arrivals} == {(f"s3://{bucket}", "webhook", "alice")}
     for one in inbox.arrivals:
         assert place.find(one.key, one.version) is not None
+
+
+def test_a_persistent_topic_tells_again_until_it_was_kept(
+    ceph: Ceph, bucket: str, hooks: tuple[str, Inbox], tmp_path: Path
+) -> None:
+    url, inbox = hooks
+    topic = _notifying(ceph, bucket, f"{url}/events/{TOKEN}", persistent="true")
+    inbox.failures = [Unavailable("locked")] * 2
+    (tmp_path / "a").write_bytes(b"1")
+    ceph.place(ceph.alice, bucket).put("in/a", tmp_path / "a")
+    _until(lambda: inbox.keys == ["in/a"], 60)
+    ceph.sns().delete_topic(TopicArn=topic)
+    assert inbox.calls >= 3
 
 
 def test_a_notification_that_was_not_kept_is_found_by_a_sweep(
