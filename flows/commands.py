@@ -90,7 +90,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
       volvox cycle ~/plankton --on kubernetes --on evaluation=here
     """  # noqa: D301 - click wants the backspace itself
     from flows.local import run_cycle, since_process_start
-    from flows.placing import Places, parse_places
+    from flows.placing import parse_places
     from volvox.cli.report import as_json as report_json
     from volvox.cli.report import end_screen
     from volvox.cli.terminal import cycle_view
@@ -110,7 +110,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "places": parse_places(places),
         "priority": priority,
     }
-    Places(parameters["places"], home)  # a pool that does not exist is told before anything is started
+    _check_places(parameters["places"], module, home)
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     if dry_run:
         from flows import dry_run as rehearsal
@@ -309,6 +309,20 @@ def _further_arguments(tries: Path | None, attempts: int, arguments: dict[str, A
     if not all(isinstance(change, dict) for change in changes):
         raise InvalidInput(f"--try {tries} must hold a list of arguments, like [{{seed: 1}}, {{epochs: 40}}]")
     return changes[: max(attempts - 1, 0)] if attempts > 1 else changes
+
+
+def _check_places(stated: dict[str, str], module: str, home: Home) -> None:
+    """What no pool could ever take is told before anything is started."""
+    from flows.placing import Places
+
+    store = None
+    if stated and not home.store.startswith("block:"):  # else only the server knows it, which may not run yet
+        from volvox.store import Store  # not the block of it: that imports Prefect, whose settings are not set yet
+
+        store = Store.open(home.store, home.cache)
+    places = Places(stated, home, store)
+    if store is not None:
+        asyncio.run(places.refuse_early(module))
 
 
 def _check_arguments(module: str, chosen: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from volvox.errors import InvalidInput, NotFound
 from volvox.pools.definition import HERE, PoolDefinition
 from volvox.pools.files import read_pools
 from volvox.pools.needs import Needs
-from volvox.pools.placement import Placement, place
+from volvox.pools.placement import Placement, PoolState, place
 from volvox.pools.requests import job_variables
 from volvox.settings import Home
 from volvox.store import Store
@@ -107,6 +107,27 @@ class Places:
             known = ", ".join(sorted([*self._pools, HERE, AUTO]))
             raise NotFound(f"there is no pool {pool!r}{hint}; there are {known} (`volvox pools`)")
 
+    async def refuse_early(self, module: str) -> None:
+        """Refuse what a stated pool can never take; whether its worker is up is seen when there is something to do.
+
+        Args:
+            module: The module that is to learn.
+
+        Raises:
+            NoPoolFits: If the pool lacks something.
+            PoolDown: If it is switched off.
+            NotFound: If the module is not installed, or its training image was not built for the store.
+        """
+        stated = {stage: pool for stage, pool in self._stated.items() if pool not in (HERE, AUTO)}
+        if not stated:
+            return
+        candidates = await self._candidates()
+        as_if = dict.fromkeys(candidates, PoolState(online=True))
+        for stage, pool in stated.items():
+            needs = await asyncio.to_thread(_needs, stage, {"module": module})
+            place(needs, candidates, as_if, pool)
+            self._variables(self._pools[pool], {"module": module}, needs)
+
     async def of(self, stage: str, parameters: Mapping[str, Any]) -> Placed:
         """Where `stage` with these parameters goes; told as progress where there was something to choose.
 
@@ -123,11 +144,15 @@ class Places:
         await _shown(stage, placement)
         if placement.pool == HERE:
             return Placed(placement, {})
-        pool = self._pools[placement.pool]
+        variables = await asyncio.to_thread(self._variables, self._pools[placement.pool], parameters, needs)
+        return Placed(placement, variables, needs.gpus)
+
+    def _variables(self, pool: PoolDefinition, parameters: Mapping[str, Any], needs: Needs) -> dict[str, Any]:
+        """What the pool's job template is told of one run."""
         variables = job_variables(pool, needs)
         if pool.starts_containers and not pool.image:
-            variables["image"] = await asyncio.to_thread(self._image, _module(parameters), needs.gpus > 0)
-        return Placed(placement, variables, needs.gpus)
+            variables["image"] = self._image(_module(parameters), needs.gpus > 0)
+        return variables
 
     def _image(self, module: str, gpu: bool) -> str:
         """The newest training image of `module`.

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.volvox.cli.made_up import made_up_cycle
-from volvox.cli.report import as_json, bar, curl_line, end_screen, orchestration_seconds
+from volvox.cli.report import _places, as_json, bar, curl_line, end_screen, orchestration_seconds
 
 
 def screen(width: int = 100, **made: object) -> str:
@@ -33,6 +33,16 @@ def test_the_end_says_how_good_and_how_long_and_where_to_go() -> None:
         "http://127.0.0.1:8080/models/digits/", "http://127.0.0.1:8080/catalogue/digits/", "Prefect", "MLflow",
     ):  # fmt: skip
         assert said in text
+
+
+def test_the_end_says_what_ran_on_which_pool_and_nothing_of_pools_else() -> None:
+    assert "on pools" not in screen()
+    cycle = made_up_cycle()
+    moved = {"training": "docker", "evaluation": "docker", "packaging": "local"}
+    stages = tuple(one.model_copy(update={"place": moved.get(one.stage, "")}) for one in cycle.stages * 2)
+    assert dict(_places(cycle.model_copy(update={"stages": stages})))["on pools"] == (
+        "docker: training, evaluation; local: packaging"
+    )
 
 
 def test_a_refusal_says_so_and_names_no_service() -> None:
