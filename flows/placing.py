@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
 from volvox import progress
 from volvox.errors import InvalidInput, NotFound
 from volvox.pools.definition import HERE, PoolDefinition
-from volvox.pools.files import read_pools
+from volvox.pools.files import pool_paths, read_pools
 from volvox.pools.needs import Needs
 from volvox.pools.placement import Placement, PoolState, place
 from volvox.pools.requests import job_variables
 from volvox.settings import Home
+from volvox.stack import state as services
 from volvox.store import Store
 
 STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
@@ -26,6 +29,8 @@ COMPUTING = ("training", "evaluation")
 AUTO = "auto"
 _MODULE = "image_classifier"
 _SHOW_SECONDS = 3.0
+_LOOK_SECONDS = 0.5
+_COMING_SECONDS = 60.0  # a worker's imports, on a machine that does other things too
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,8 @@ class Places:
         if stated == HERE or (stated == AUTO and not self._elsewhere()):
             return Placed(Placement(HERE, (), stated=stated == HERE), {})
         needs = await asyncio.to_thread(_needs, stage, parameters)
-        placement = place(needs, await self._candidates(), await self._states(), "" if stated == AUTO else stated)
+        stated = "" if stated == AUTO else stated
+        placement = place(needs, await self._candidates(), await self._states(stated), stated)
         progress.note(f"placed on {placement.reasons[0]}")
         await _shown(stage, placement)
         if placement.pool == HERE:
@@ -185,13 +191,33 @@ class Places:
         own = await asyncio.to_thread(machine.this_machine)
         return {HERE: machine.here(own), **{name: machine.filled(pool, own) for name, pool in self._pools.items()}}
 
-    async def _states(self) -> dict[str, Any]:
+    async def _states(self, stated: str) -> dict[str, PoolState]:
+        """What is true of the pools; of one that was switched on a moment ago, once it is true."""
         from prefect.client.orchestration import get_client
 
         from flows.pool_states import pool_states
 
+        told = False
         async with get_client() as client:
-            return await pool_states(client, self._pools)
+            while True:
+                states = await pool_states(client, self._pools)
+                state = states.get(stated)
+                if state is None or state.online or state.paused or not self._is_coming(stated):
+                    return states
+                if not told:
+                    progress.note(f"waiting for the worker of pool {stated}, which is starting")
+                    told = True
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def _is_coming(self, pool: str) -> bool:
+        """Whether the worker of this home lives, and was started, or told of the pool, a moment ago."""
+        own = services.read(self._home, "worker")
+        if own is None or not own.alive or not own.since or not self._pools[pool].enabled:
+            return False
+        began = [datetime.fromisoformat(own.since).timestamp()]
+        with contextlib.suppress(OSError):
+            began.append(pool_paths(self._home)[pool].stat().st_mtime)
+        return time.time() - max(began) < _COMING_SECONDS
 
 
 def _module(parameters: Mapping[str, Any]) -> str:
