@@ -125,31 +125,37 @@ async def end_on(engine: Engine, pools: Mapping[str, str], client: PrefectClient
         Unavailable: If the engine does not answer, or a job does not end.
     """
     jobs = [job for job in await engine.jobs() if job.pool_id in pools]
+    names: dict[str, str] = {}
+    if client is not None:
+        # Before their processes say that they crashed, or who waits for one would have it run again.
+        names = {job.run_id: await _told(client, job, done=False) for job in jobs if job.live}
     results = await asyncio.gather(*(engine.end(job, GRACE_SECONDS) for job in jobs), return_exceptions=True)
     ended: list[str] = []
     for job, result in zip(jobs, results, strict=True):
         if job.live and not isinstance(result, BaseException):
-            named = await _cancelled(client, job) if client is not None else ""
-            ended.append(f"{job.name} of flow run {named or job.run_id} on pool {pools[job.pool_id]!r}")
+            if client is not None:
+                await _told(client, job, done=True)
+            ended.append(f"{job.name} of flow run {names.get(job.run_id) or job.run_id} on pool {pools[job.pool_id]!r}")
     for result in results:
         if isinstance(result, BaseException):
             raise result
     return ended
 
 
-async def _cancelled(client: PrefectClient, job: Job) -> str:
-    """Call the run of an ended job cancelled, unless it had told its end; return its name."""
+async def _told(client: PrefectClient, job: Job, *, done: bool) -> str:
+    """Call the run of a job cancelling, or cancelled, unless it had told its end; return its name."""
     from uuid import UUID
 
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import Cancelled
+    from prefect.states import Cancelled, Cancelling
 
     try:
         run: Any = await client.read_flow_run(UUID(job.run_id))
     except ObjectNotFound:
         return ""
     if run.state is None or run.state.type.value in _UNFINISHED:
-        await client.set_flow_run_state(run.id, Cancelled(message=_MESSAGE), force=True)
+        state = (Cancelled if done else Cancelling)(message=_MESSAGE)
+        await client.set_flow_run_state(run.id, state, force=True)
     return str(run.name)
 
 

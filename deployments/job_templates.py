@@ -57,6 +57,12 @@ def job_template(pool: PoolDefinition, environment: dict[str, str], *, user: str
         if isinstance(value, dict) and isinstance(defaults.get(name), dict):
             value = {**defaults[name], **value}  # noqa: PLW2901 - a pool adds to what it does not replace
         variables[name]["default"] = value
+    if pool.type == "docker":
+        # Not by the variable itself: a run that asks for processors would replace the user and the dropped rights.
+        template["job_configuration"]["container_create_kwargs"] = {
+            **variables["container_create_kwargs"]["default"],
+            **{name: f"{{{{ {name} }}}}" for name in ("nano_cpus", "device_requests")},
+        }
     return template
 
 
@@ -78,7 +84,16 @@ def _process(_: PoolDefinition, __: dict[str, Any], ___: str) -> dict[str, Any]:
     return {"command": f"{shlex.quote(sys.executable)} -m prefect.engine"}
 
 
-def _docker(pool: PoolDefinition, _: dict[str, Any], user: str) -> dict[str, Any]:
+def _docker(pool: PoolDefinition, template: dict[str, Any], user: str) -> dict[str, Any]:
+    variables = template["variables"]["properties"]
+    variables["nano_cpus"] = {
+        "title": "Processors", "type": "integer", "default": None, "description": "How much of them, in billionths.",
+    }  # fmt: skip
+    variables["device_requests"] = {
+        "title": "Device requests", "type": "array", "default": None,
+        "description": 'GPUs of the container: [{"driver": "nvidia", "count": 1, "capabilities": [["gpu"]]}].',
+    }  # fmt: skip
+    variables["container_create_kwargs"]["description"] = "Of the pool; what a run gives here is not heeded."
     more: dict[str, Any] = {"init": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
     if user:
         more["user"] = user

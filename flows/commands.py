@@ -99,7 +99,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
       volvox cycle ~/plankton --on kubernetes --on evaluation=here
     """  # noqa: D301 - click wants the backspace itself
     from flows.local import run_cycle, since_process_start
-    from flows.placing import Places, parse_places
+    from flows.placing import parse_places
     from volvox.cli.report import as_json as report_json
     from volvox.cli.report import end_screen
     from volvox.cli.terminal import cycle_view
@@ -123,7 +123,7 @@ def cycle(  # noqa: PLR0917 - click passes all of them by name
         "nodes": nodes,
         "priority": priority,
     }
-    Places(parameters["places"], home).check_nodes(nodes)  # what cannot be is told before anything is started
+    _check_places(parameters["places"], module, home, nodes)
     _check_processes(module, processes * nodes, home)
     _check_arguments(module, [arguments, *({**arguments, **change} for change in further)])
     if dry_run:
@@ -351,6 +351,21 @@ def _check_processes(module: str, processes: int, home: Home) -> None:
 
     if processes > 1:
         check_processes(module, processes, asyncio.run(calling.describe(discovery.find(module), home)))
+
+
+def _check_places(stated: dict[str, str], module: str, home: Home, nodes: int) -> None:
+    """What no pool could ever take is told before anything is started."""
+    from flows.placing import Places
+
+    store = None
+    if stated and not home.store.startswith("block:"):  # else only the server knows it, which may not run yet
+        from volvox.store import Store  # not the block of it: that imports Prefect, whose settings are not set yet
+
+        store = Store.open(home.store, home.cache)
+    places = Places(stated, home, store)
+    places.check_nodes(nodes)
+    if store is not None:
+        asyncio.run(places.refuse_early(module))
 
 
 def _check_arguments(module: str, chosen: list[dict[str, Any]]) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
 from volvox import progress
 from volvox.errors import InvalidInput, NotFound
 from volvox.pools.definition import HERE, PoolDefinition
-from volvox.pools.files import read_pools
+from volvox.pools.files import pool_paths, read_pools
 from volvox.pools.needs import Needs
-from volvox.pools.placement import Placement, place
+from volvox.pools.placement import Placement, PoolState, place
 from volvox.pools.requests import job_variables
 from volvox.settings import Home
+from volvox.stack import state as services
 from volvox.store import Store
 
 STAGES = ("data", "training", "evaluation", "registration", "packaging", "publication", "serving", "inference")
@@ -26,6 +29,8 @@ COMPUTING = ("training", "evaluation")
 AUTO = "auto"
 _MODULE = "image_classifier"
 _SHOW_SECONDS = 3.0
+_LOOK_SECONDS = 0.5
+_COMING_SECONDS = 60.0  # a worker's imports, on a machine that does other things too
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,27 @@ class Places:
             known = ", ".join(sorted([*self._pools, HERE, AUTO]))
             raise NotFound(f"there is no pool {pool!r}{hint}; there are {known} (`volvox pools`)")
 
+    async def refuse_early(self, module: str) -> None:
+        """Refuse what a stated pool can never take; whether its worker is up is seen when there is something to do.
+
+        Args:
+            module: The module that is to learn.
+
+        Raises:
+            NoPoolFits: If the pool lacks something.
+            PoolDown: If it is switched off.
+            NotFound: If the module is not installed, or its training image was not built for the store.
+        """
+        stated = {stage: pool for stage, pool in self._stated.items() if pool not in (HERE, AUTO)}
+        if not stated:
+            return
+        candidates = await asyncio.to_thread(self.definitions)
+        as_if = dict.fromkeys(candidates, PoolState(online=True))
+        for stage, pool in stated.items():
+            needs = await asyncio.to_thread(_needs, stage, {"module": module})
+            place(needs, candidates, as_if, pool)
+            self._variables(self._pools[pool], {"module": module}, needs)
+
     async def of(self, stage: str, parameters: Mapping[str, Any]) -> Placed:
         """Where `stage` with these parameters goes; told as progress where there was something to choose.
 
@@ -120,21 +146,22 @@ class Places:
         if nodes == 1 and (stated == HERE or (stated == AUTO and not self._elsewhere())):
             return Placed(Placement(HERE, (), stated=stated == HERE), {})
         needs = await asyncio.to_thread(_needs, stage, parameters)
-        placement = place(
-            needs,
-            await asyncio.to_thread(self.definitions, nodes),
-            await self._states(),
-            "" if stated == AUTO else stated,
-        )
+        stated = "" if stated == AUTO else stated
+        candidates = await asyncio.to_thread(self.definitions, nodes)
+        placement = place(needs, candidates, await self._states(stated), stated)
         progress.note(f"placed on {placement.reasons[0]}")
         await _shown(stage, placement)
         if placement.pool == HERE:
             return Placed(placement, {})
-        pool = self._pools[placement.pool]
+        variables = await asyncio.to_thread(self._variables, self._pools[placement.pool], parameters, needs)
+        return Placed(placement, variables, needs.gpus)
+
+    def _variables(self, pool: PoolDefinition, parameters: Mapping[str, Any], needs: Needs) -> dict[str, Any]:
+        """What the pool's job template is told of one run."""
         variables = job_variables(pool, needs)
         if pool.starts_containers and not pool.image:
-            variables["image"] = await asyncio.to_thread(self._image, _module(parameters), needs.gpus > 0)
-        return Placed(placement, variables, needs.gpus)
+            variables["image"] = self._image(_module(parameters), needs.gpus > 0)
+        return variables
 
     def _image(self, module: str, gpu: bool) -> str:
         """The newest training image of `module`.
@@ -188,13 +215,33 @@ class Places:
             self._known = {HERE: machine.here(own), **filled}
         return {name: pool for name, pool in self._known.items() if nodes == 1 or pool.type == "kubernetes"}
 
-    async def _states(self) -> dict[str, Any]:
+    async def _states(self, stated: str) -> dict[str, PoolState]:
+        """What is true of the pools; of one that was switched on a moment ago, once it is true."""
         from prefect.client.orchestration import get_client
 
         from flows.pool_states import pool_states
 
+        told = False
         async with get_client() as client:
-            return await pool_states(client, self._pools)
+            while True:
+                states = await pool_states(client, self._pools)
+                state = states.get(stated)
+                if state is None or state.online or state.paused or not self._is_coming(stated):
+                    return states
+                if not told:
+                    progress.note(f"waiting for the worker of pool {stated}, which is starting")
+                    told = True
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def _is_coming(self, pool: str) -> bool:
+        """Whether the worker of this home lives, and was started, or told of the pool, a moment ago."""
+        own = services.read(self._home, "worker")
+        if own is None or not own.alive or not own.since or not self._pools[pool].enabled:
+            return False
+        began = [datetime.fromisoformat(own.since).timestamp()]
+        with contextlib.suppress(OSError):
+            began.append(pool_paths(self._home)[pool].stat().st_mtime)
+        return time.time() - max(began) < _COMING_SECONDS
 
 
 def _module(parameters: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ def test_jobs_of_our_pools_end_and_their_runs_are_cancelled(prefect_home: Home) 
 
         async def says_that_it_crashed(job: Job) -> None:  # as Prefect's engine does when it is asked to end
             if job.run_id == str(run):
+                assert (await scene.state(run)).is_cancelling(), "who waits for it must not run it again"
                 await scene.client.set_flow_run_state(run, Crashed(message="terminated"), force=True)
 
         scene.engine.on_end = says_that_it_crashed

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from deployments.job_templates import job_template
 from volvox.errors import InvalidInput
 from volvox.pools.definition import PoolDefinition
+from volvox.pools.needs import Needs
+from volvox.pools.requests import job_variables
 
 VOLUMES = ("/data/store:/data/store", "claim:/models:ro")
 
@@ -47,6 +51,19 @@ def test_a_pools_own_value_adds_to_ours_and_replaces_what_it_names() -> None:
     }  # fmt: skip
     assert told["network_mode"] == "host"
     assert told["auto_remove"] is False
+
+
+def test_a_run_that_asks_for_processors_keeps_the_user_and_the_lack_of_rights() -> None:
+    from prefect_docker.worker import DockerWorkerJobConfiguration
+
+    own = {"container_create_kwargs": {"shm_size": "1g"}}
+    template = job_template(pool("docker", job_variables=own), {}, user="1000:1000")
+    asked = job_variables(pool("docker"), Needs(cpu=1.5))
+    made = asyncio.run(DockerWorkerJobConfiguration.from_template_and_values(template, asked, client=NotImplemented))
+    assert made.container_create_kwargs == {
+        "init": True, "shm_size": "1g", "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
+        "user": "1000:1000", "nano_cpus": 1_500_000_000,
+    }  # fmt: skip
 
 
 def test_volumes_are_mounted_in_each_engines_words() -> None:

@@ -200,6 +200,12 @@ def _times(cycle: Cycle, wall_seconds: float) -> Table:
 
 def _places(cycle: Cycle) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
+    pools: dict[str, list[str]] = {}
+    for stage in cycle.stages:
+        if stage.place and stage.stage not in pools.setdefault(stage.place, []):  # a second attempt says it again
+            pools[stage.place].append(stage.stage)
+    if pools:
+        found.append(("on pools", "; ".join(f"{pool}: {', '.join(stages)}" for pool, stages in pools.items())))
     if cycle.image is not None:
         found.append(("image", _image(cycle.image)))
     if cycle.service is not None:

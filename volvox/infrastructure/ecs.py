@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ _LEAVES_SECONDS = 30.0  # ECS ends a task by force after its `stopTimeout`, 30 s
 _LOOK_SECONDS = 0.5
 _STATES: dict[str, told.State] = {"PROVISIONING": "waiting", "PENDING": "starting", "ACTIVATING": "starting"}
 _CONTAINER = "prefect"
+# What only a registry says, whatever ECS calls the error.
+_OF_REGISTRY = re.compile(r"/v2/|manifest unknown|no basic auth|unauthorized|denied: requested|pull access denied")
 
 
 class EcsEngine:
@@ -201,7 +204,7 @@ def _why(task: dict[str, Any], container: dict[str, Any], code: int | None) -> t
     if "OutOfMemory" in said:
         megabytes = _memory(task, container)
         return "out_of_memory", told.out_of_memory(megabytes * 2**20 if megabytes else None, "task")
-    if "CannotPull" in said or "manifest unknown" in said:
+    if "CannotPull" in said or _OF_REGISTRY.search(said):
         return told.image_trouble(container.get("image") or "of the task", said, "ecs")
     if code == 0:
         return "", ""

@@ -43,7 +43,7 @@ def job_variables(pool: PoolDefinition, needs: Needs) -> dict[str, Any]:
     memory_mb = needs.memory_mb or pool.offers.memory_mb
     cpu = needs.cpu or pool.offers.cpu
     if pool.type == "docker":
-        return _docker(pool, memory_mb, cpu, needs.gpus)
+        return _docker(memory_mb, cpu, needs.gpus)
     if pool.type == "kubernetes":
         return _kubernetes(memory_mb, cpu, needs.gpus)
     if pool.type == "ecs":
@@ -62,17 +62,14 @@ def gpus_of(tags: Iterable[str]) -> int:
     return max((int(one[1]) for one in found if one), default=0)
 
 
-def _docker(pool: PoolDefinition, memory_mb: int | None, cpu: float | None, gpus: int) -> dict[str, Any]:
+def _docker(memory_mb: int | None, cpu: float | None, gpus: int) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if memory_mb:  # the same for both: a container that swaps is slow for hours instead of dead at once
         told["mem_limit"] = told["memswap_limit"] = f"{memory_mb}m"
-    more: dict[str, Any] = {}
     if cpu:
-        more["nano_cpus"] = int(cpu * 1e9)
+        told["nano_cpus"] = int(cpu * 1e9)
     if gpus:
-        more["device_requests"] = [{"driver": "nvidia", "count": gpus, "capabilities": [["gpu"]]}]
-    if more:  # a variable of a run replaces the pool's own value, so that goes in again
-        told["container_create_kwargs"] = {**(pool.job_variables.get("container_create_kwargs") or {}), **more}
+        told["device_requests"] = [{"driver": "nvidia", "count": gpus, "capabilities": [["gpu"]]}]
     return told
 
 

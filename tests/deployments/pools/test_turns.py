@@ -86,7 +86,7 @@ def test_no_more_gpus_are_given_than_there_are(pool: Pool) -> None:
             await asyncio.gather(*(run_elsewhere(pool.submission("sleep", number, gpus=1)) for number in seconds))
         return runs
 
-    runs = asyncio.run(asyncio.wait_for(run_all(), 120))
+    runs = asyncio.run(asyncio.wait_for(run_all(), 240))
     told = asyncio.run(_times(runs))
     assert len(told) == 3
     assert _most_at_once(told) == 2, "the pool has two GPUs and four places"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.volvox.cli.made_up import made_up_cycle
-from volvox.cli.report import as_json, bar, curl_line, end_screen, orchestration_seconds
+from volvox.cli.report import _places, as_json, bar, curl_line, end_screen, orchestration_seconds
 from volvox.records import Foreseen
 
 
@@ -45,6 +45,16 @@ def test_the_end_says_what_was_predicted_of_a_training_beside_what_it_was() -> N
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "training     50 s (40 s predicted), cost 0.30 (0.25 predicted)" in text
     assert len(text.splitlines()) <= 40
+
+
+def test_the_end_says_what_ran_on_which_pool_and_nothing_of_pools_else() -> None:
+    assert "on pools" not in screen()
+    cycle = made_up_cycle()
+    moved = {"training": "docker", "evaluation": "docker", "packaging": "local"}
+    stages = tuple(one.model_copy(update={"place": moved.get(one.stage, "")}) for one in cycle.stages * 2)
+    assert dict(_places(cycle.model_copy(update={"stages": stages})))["on pools"] == (
+        "docker: training, evaluation; local: packaging"
+    )
 
 
 def test_a_refusal_says_so_and_names_no_service() -> None:

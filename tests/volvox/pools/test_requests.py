@@ -14,12 +14,10 @@ def pool(kind: str, **more) -> PoolDefinition:
     return PoolDefinition(name="p", type=kind, image="i", **more)
 
 
-def test_docker_is_asked_for_device_requests_beside_what_the_pool_sets() -> None:
-    own = {"container_create_kwargs": {"shm_size": "1g"}}
-    told = job_variables(pool("docker", job_variables=own), NEEDS)
-    assert told["mem_limit"] == told["memswap_limit"] == "3000m"
-    assert told["container_create_kwargs"] == {
-        "shm_size": "1g",
+def test_docker_is_asked_for_device_requests() -> None:
+    assert job_variables(pool("docker"), NEEDS) == {
+        "mem_limit": "3000m",
+        "memswap_limit": "3000m",
         "nano_cpus": 1_500_000_000,
         "device_requests": [{"driver": "nvidia", "count": 2, "capabilities": [["gpu"]]}],
     }

@@ -84,7 +84,7 @@ def test_a_command_without_a_script(run: Run) -> None:
 
 def test_what_it_says_by_its_exit_code_is_obeyed(run: Run) -> None:
     async def test(bench: Bench) -> None:
-        call, outcome = await answered(bench, "echo halfway > $TMP_OUTPUT_DIR/a; echo no layers >&2; exit 3")
+        _, outcome = await answered(bench, "echo halfway > $TMP_OUTPUT_DIR/a; echo no layers >&2; exit 3")
         assert (outcome.kind, outcome.exit_code) == ("failed", 3)
         assert "exit code 3" in outcome.reason and "no layers" in outcome.reason
         _, outcome = await answered(bench, "kill -SEGV $$")
