@@ -78,6 +78,7 @@ def train_arguments() -> dict[str, Any]:
     return {
         "backbone": String(
             load_default="resnet-small",
+            validate=_backbone,
             metadata={
                 "description": "resnet-small (170,000 parameters, for small images) or timm:NAME, e.g. timm:resnet18, "
                 "where timm is installed"
@@ -243,6 +244,13 @@ def _file(description: str) -> Any:
         allow_none=True,
         metadata={"type": "file", "location": "form", "description": description},
     )
+
+
+def _backbone(value: str) -> None:
+    """A name that no installation has is refused before anything is started; which ones timm has, training asks it."""
+    if value != "resnet-small" and not value.startswith("timm:"):
+        message = f"No backbone {value!r}: there are resnet-small and, where timm is installed, timm:NAME such as "
+        raise ValidationError(f"{message}timm:resnet18.")
 
 
 def _size(value: str) -> None:
