@@ -59,6 +59,7 @@ def apply_files(home: Home, files: Sequence[Path], *, on: str = "", dry_run: boo
         for finding in found
         if finding.ok is not True and (dry_run or finding.name in _WORTH_A_WARNING)
     ]
+    warnings += _moved(home, [function for function, _ in wanted])
     functions, sources = [function for function, _ in wanted], [str(each.path) for _, each in wanted]
     changes = registry.apply_all(home, functions, source=sources, dry_run=True)
     folders: list[Path] = []
@@ -109,6 +110,20 @@ def look(definitions: Definitions, function: Function, home: Home, *, offline: b
     """What is there and what is missing of a function that a file defines."""
     gone = [missing for missing in definitions.missing if missing.function == function.name]
     return list(findings(function, home, offline=offline, missing=gone))
+
+
+def _moved(home: Home, wanted: Sequence[Function]) -> list[str]:
+    """Services that take the place of one of the same name on another cluster."""
+    present, told = registry.functions(home), []
+    for function in wanted:
+        before = present[function.name].function.settings.get("cluster_id") if function.name in present else None
+        now = function.settings.get("cluster_id")
+        if before and now and before != now:
+            told.append(
+                f"{function.name}: it takes the place of the one on cluster {before!r}; "
+                "to have both, write them into one file, or give one another name"
+            )
+    return told
 
 
 def _refuse_missing(definitions: Sequence[Definitions], found: Sequence[Finding]) -> None:

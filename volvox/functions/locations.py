@@ -7,6 +7,7 @@ What a URL looks like, `volvox.places` decides: `file:///folder`, `s3://bucket/f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from volvox.places.addresses import parsed
 
 PROVIDERS = ("s3", "minio", "onedata", "webdav", "rucio")
 ELSEWHERE = ("rucio",)  # an OSCAR cluster alone reads and writes these
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
 class Parts(NamedTuple):
@@ -51,7 +55,7 @@ def url_of(text: str, base: Path) -> str:
     if not given:
         raise ValueError("a place is a path such as ~/drop, or a URL such as s3://bucket/folder")
     scheme, divider, rest = given.partition("://")
-    if not divider:
+    if not divider or not _SCHEME.fullmatch(scheme):
         return _folder_url(_path(given, base))
     scheme = {"http": "webdav", "https": "webdavs"}.get(scheme.lower(), scheme.lower())
     if scheme == "file" and not rest.startswith(("/", "localhost/")):
@@ -122,7 +126,7 @@ def shown(url: str) -> str:
     """A place as people write it: a path as a path."""
     parts = parts_of(url)
     told = parts.folder
-    readable = told.isprintable() and "://" not in told and told == told.strip()
+    readable = told.isprintable() and told == told.strip()
     return told if parts.kind == "directory" and readable else url
 
 

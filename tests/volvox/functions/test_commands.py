@@ -152,6 +152,15 @@ def test_where_it_runs_can_be_said_beside_the_file(home: Home, volvox: Volvox, t
     volvox("apply", written(tmp_path, SCAR), "--on", "dokcer", code=2)
 
 
+def test_a_service_that_moves_to_another_cluster_is_told(home: Home, volvox: Volvox, tmp_path: Path) -> None:
+    path = written(tmp_path, OSCAR)
+    volvox("apply", path)
+    assert "takes the place" not in volvox.error
+    path.write_text(OSCAR.replace("site-a", "site-b"))
+    assert "function 'plants' changed: " in volvox("apply", path)
+    assert "plants: it takes the place of the one on cluster 'site-a'" in volvox.error
+
+
 @pytest.mark.parametrize("form", ["scar", "oscar", "volvox"])
 def test_a_file_with_its_scripts_is_written(home: Home, volvox: Volvox, tmp_path: Path, form: str) -> None:
     volvox("apply", written(tmp_path, OSCAR if form == "oscar" else SCAR))

@@ -88,7 +88,7 @@ def test_a_normal_form_stays_as_it_is(names: list[str]) -> None:
         try:
             url = url_of(text, BASE)
         except ValueError:
-            assert ".." in names
+            assert any(name in (".", "..") or name != name.strip() for name in names)
             continue
         assert url_of(url, BASE) == url
         assert parts_of(url).kind == ("s3" if text.startswith("s3") else "directory")
