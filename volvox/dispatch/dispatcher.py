@@ -26,7 +26,7 @@ from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
 from volvox.errors import VolvoxError
 from volvox.inbox import Inbox, Job
-from volvox.runtimes.interface import Outcome, Runtime
+from volvox.runtimes.interface import Outcome, Runtime, Status
 from volvox.settings import Home
 
 _LOOK_SECONDS = 0.01  # between two looks at whether somebody else wrote to the inbox
@@ -161,7 +161,9 @@ class Dispatcher:
     def _runtime(self, applied: Applied) -> Runtime:
         from volvox.errors import InvalidInput
 
-        name = applied.function.runtime if applied.function.runtime != "auto" else "local"
+        name = applied.function.runtime
+        if name == "auto":
+            name = "local" if applied.function.model else "docker"
         if name not in self._runtimes:
             there = ", ".join(sorted(self._runtimes))
             raise InvalidInput(
@@ -340,14 +342,24 @@ class Dispatcher:
         return await asyncio.get_running_loop().run_in_executor(self._inbox_thread, do)
 
 
-def as_told(lane: Lane) -> dict[str, Any]:
+async def as_told(lane: Lane) -> dict[str, Any]:
     """A lane for people and programs."""
+    try:
+        status = await lane.runtime.status(lane.applied.function.name)
+    except VolvoxError as error:
+        status = Status("failed", reason=str(error))
     return {
         "function": lane.applied.function.name,
         "version": lane.applied.version,
         "runtime": lane.runtime.name,
         "at_work": lane.at_work,
-        "instances": lane.instances,
+        "state": status.state,
+        "reason": status.reason,
+        "instances": [
+            {"id": one.id, "state": one.state, "since": one.since, "version": one.version} for one in status.instances
+        ],
+        "wanted": lane.instances,
+        "idle_seconds": lane.applied.function.scaling.idle_seconds,
         "job_seconds": round(lane.job_seconds, 4),
-        "cold_start_seconds": round(lane.start_seconds, 3),
+        "cold_start_seconds": round(status.cold_start_seconds or lane.start_seconds, 3),
     }

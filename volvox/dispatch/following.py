@@ -24,7 +24,7 @@ from volvox.settings import Home
 _LOOK_SECONDS = 0.25
 _MODEL_SECONDS = 2.0  # between two looks at which version is a model's champion
 _AGAIN_SECONDS = 30.0  # before a version that did not start is tried again
-_TELL_SECONDS = 0.5
+_TELL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Following:
     async def _tell(self) -> None:
         """Write what is deployed where commands and pages find it."""
         while True:
-            lanes = [as_told(lane) for lane in self._dispatcher.lanes.values()]
+            lanes = [await as_told(lane) for lane in self._dispatcher.lanes.values()]
             troubles = {name: trouble.reason for name, trouble in self._troubles.items()}
             text = json.dumps({"holder": self._dispatcher.holder, "functions": lanes, "troubles": troubles})
             if text != self._told:

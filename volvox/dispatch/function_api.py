@@ -179,7 +179,7 @@ def _told(home: Home, one: registry.Registered, counts: dict[str, Any]) -> dict[
         "inputs": [place.url for place in one.filled.inputs],
         "outputs": [place.url for place in one.filled.outputs],
         "trouble": state["troubles"].get(name, ""),
-        "instances": lane.get("instances", 0),
+        "instances": lane.get("instances", []),
         "at_work": lane.get("at_work", 0),
         "job_seconds": lane.get("job_seconds", 0.0),
         "cold_start_seconds": lane.get("cold_start_seconds", 0.0),
