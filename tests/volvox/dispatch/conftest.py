@@ -156,7 +156,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 def function(site: Site, **more: Any) -> Function:
     inputs, outputs = [{"url": str(site.source)}], [{"url": str(site.target)}]
-    return Function.model_validate({"name": "f", "model": "m", "inputs": inputs, "outputs": outputs, **more})
+    return Function.model_validate(
+        {"name": "f", "model": "m", "runtime": "local", "inputs": inputs, "outputs": outputs, **more}
+    )
 
 
 @contextlib.asynccontextmanager
