@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from volvox.buckets.access import QUICK, Access, Patience
+from volvox.buckets.failures import Unsupported
 from volvox.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -80,11 +81,9 @@ def _versions(bucket: Bucket, client: Any, prefix: str, after: str) -> Iterator[
 
 def _has_versions(bucket: Bucket, client: Any) -> bool:
     """Whether the bucket keeps, or once kept, versions; one that may not be asked for it is taken to have none."""
-    from volvox.errors import Unavailable
-
     try:
         answer = _asked(bucket, client.get_bucket_versioning, Bucket=bucket.name)
-    except (InvalidInput, Unavailable):
+    except (InvalidInput, Unsupported):
         _asked(bucket, client.list_objects_v2, Bucket=bucket.name, MaxKeys=1)  # says what is really wrong, if anything
         return False
     return answer.get("Status") in ("Enabled", "Suspended")

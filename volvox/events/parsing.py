@@ -277,7 +277,8 @@ def _text(told: dict[str, Any], name: str) -> str:
 
 
 def _version(given: Any) -> str:
-    return _plain(given) if isinstance(given, str) and given != "null" else ""
+    """A version id; `null`, and the `1` of early MinIO, are what a bucket without versions says."""
+    return _plain(given) if isinstance(given, str) and given not in ("null", "1") else ""
 
 
 def _plain(text: str) -> str:

@@ -28,6 +28,9 @@ _SMALL = 1 << 20
 _SOON = Patience(connect=3, request=20, silence=10, retries=2)
 _TRIES = 3
 
+_asking = threading.Lock()
+_heeding: dict[tuple[str, str], bool] = {}  # of address and server, for the time of this process
+
 
 class S3Place:
     """Objects of a bucket.
@@ -48,8 +51,6 @@ class S3Place:
         self.url = address.root
         self.bucket = Bucket(f"s3://{address.name}", access, called="place")
         self._patience = patience
-        self._heeds: bool | None = None
-        self._asking = threading.Lock()
 
     def __repr__(self) -> str:
         return f"S3Place({self.url!r})"
@@ -149,19 +150,20 @@ class S3Place:
 
     def _is_conditional(self, key: str) -> bool:
         """Whether the server heeds `If-None-Match: *`; it is asked once, by an object that nobody looks at."""
-        with self._asking:
-            if self._heeds is None:
+        known = (self.bucket.address, self.bucket.server)
+        with _asking:
+            if known not in _heeding:
                 folder = key[: key.rfind("/") + 1]
                 probe = f"{folder}{INCOMING}{uuid.uuid4().hex[:16]}"
                 try:
                     self.bucket.create(probe, b"")
-                    self._heeds = not self.bucket.create(probe, b"")
+                    _heeding[known] = not self.bucket.create(probe, b"")
                 except Unsupported:
-                    self._heeds = False
+                    _heeding[known] = False
                 finally:
                     with contextlib.suppress(InvalidInput, Unavailable):
                         self.bucket.delete([probe])
-            return self._heeds
+            return _heeding[known]
 
 
 def _version_id(version: str) -> str:

@@ -30,8 +30,10 @@ SHORT = Waits(connect=1, silence=1, retries=2, pause=0.02)
 AWS = pytest.param("aws", marks=pytest.mark.aws)
 VERSIONED = pytest.param("aws, with versions", marks=pytest.mark.aws)
 CEPH = pytest.param("ceph", marks=[pytest.mark.ceph, pytest.mark.soak])  # it takes a minute or two to start
-KINDS = ["directory", "s3", "webdav", "onedata", AWS, VERSIONED, CEPH]
-ASKED = ["s3", "webdav", "onedata", pytest.param("aws", marks=[pytest.mark.aws, pytest.mark.soak]), VERSIONED, CEPH]
+VERSIONED_CEPH = pytest.param("ceph, with versions", marks=[pytest.mark.ceph, pytest.mark.soak])
+KINDS = ["directory", "s3", "webdav", "onedata", AWS, VERSIONED, CEPH, VERSIONED_CEPH]
+_SOAKED = [pytest.param(name, marks=[pytest.mark.aws, pytest.mark.soak]) for name in ("aws", "aws, with versions")]
+ASKED = ["s3", "webdav", "onedata", *_SOAKED, CEPH, VERSIONED_CEPH]
 
 
 @dataclass
@@ -74,6 +76,13 @@ def asked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
     """Each kind that is asked over a network."""
     with contextlib.ExitStack() as stack:
         yield made(request.param, tmp_path, stack)
+
+
+@pytest.fixture
+def with_versions(tmp_path: Path) -> Iterator[Kind]:
+    """A bucket that shows how often something was written."""
+    with contextlib.ExitStack() as stack:
+        yield made("aws, with versions", tmp_path, stack)
 
 
 @pytest.fixture
@@ -133,7 +142,7 @@ def _bucket(name: str, stack: contextlib.ExitStack) -> Kind:
     else:
         bucket = f"volvox-{uuid.uuid4().hex[:12]}"
         found = engine_environment([name.partition(",")[0]])
-        if name == "ceph":
+        if name.startswith("ceph"):
             key, _, secret = found["S3_ALICE"].partition(":")
             endpoint = found["S3_ENDPOINT_URL"]
         else:
@@ -146,7 +155,7 @@ def _bucket(name: str, stack: contextlib.ExitStack) -> Kind:
         access = Access(proxy.url, "us-east-1", access_key_id=key, secret_access_key=secret)
         return S3Place(parsed(f"s3://{named}"), access, QUICK)
 
-    checks = name == "ceph"  # the others take any signature
+    checks = name.startswith("ceph")  # the others take any signature
     refused = (lambda: opened(secret=other)) if checks else None
     return Kind(name, opened, lambda: opened("no-such-bucket-here"), proxy, secret, refused, server)
 

@@ -14,7 +14,7 @@ from tests.volvox.places.webdav_server import PASSWORD, USER, WebDavServer
 from tests.volvox.store.standin import StandIn
 from volvox.buckets import Access, listing
 from volvox.errors import InvalidInput, Unavailable
-from volvox.places import open_place
+from volvox.places import open_place, s3
 from volvox.places.addresses import parsed
 from volvox.places.asking import Server
 from volvox.places.credentials import Login
@@ -129,7 +129,7 @@ def test_a_server_that_ignores_conditions_is_found_out(tmp_path: Path) -> None:
             place = S3Place(parsed("s3://bucket"), access)
             assert place.put("in/a", tmp_path / "a") is True
             assert place.put("in/a", tmp_path / "a") is False
-            assert place._heeds is bool(conditional)
+            assert s3._heeding[place.bucket.address, server.url] is bool(conditional)
             assert list(server.buckets["bucket"]) == ["in/a"], "nothing else stays"
 
 
