@@ -13,6 +13,8 @@ from tests.volvox.runtimes.conftest import Run
 from volvox.errors import InvalidInput, ModuleFailed, NotFound
 from volvox.runtimes import Call, Runtime
 
+MODELS = True
+
 
 def answered(call: Call) -> dict:
     """The model's answer to a call."""
