@@ -15,7 +15,7 @@ from pathlib import Path
 
 from volvox.runner.work import Paths, Work, command_of, prepare, variables
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 0.1
 _SIZE_SECONDS = 1.0
 ANSWER_BYTES = 1 << 20

@@ -19,6 +19,7 @@ from volvox.serving import smoke
 from volvox.serving.smoke import file_argument
 
 DEADLINE_SECONDS = 30 * 86400  # of the server itself: how long a call may take is known here
+OUT_OF_MEMORY = "for lack of memory"  # what a server says of a process that was killed
 _SMOKE_SECONDS = 120.0
 _LOOK_SECONDS = 0.05
 
@@ -73,6 +74,14 @@ async def described(http: httpx.AsyncClient, url: str, model: str) -> list[dict[
         return [_argument(one) for one in path["post"].get("parameters", []) if one["in"] != "path"]
     except (httpx.HTTPError, ValueError, KeyError, StopIteration) as error:
         raise ModuleFailed(f"the server of model {model!r} does not describe it ({type(error).__name__})") from error
+
+
+async def printed(http: httpx.AsyncClient, url: str) -> str:
+    """What its module has printed, the end of it; empty where the server does not show that."""
+    with contextlib.suppress(httpx.HTTPError):
+        answer = await http.get(f"{url}/v2/debug/", timeout=10.0)
+        return answer.text if answer.status_code == 200 else ""
+    return ""
 
 
 async def prove(http: httpx.AsyncClient, asked: Asked, files: list[Path], labels: tuple[str, ...]) -> None:

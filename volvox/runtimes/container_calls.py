@@ -80,7 +80,7 @@ class ContainerCall(Start):
         """What the engine knows beside the exit code."""
         there = await self._engine.look(name)
         if there is None or there.error:
-            said = there.error if there else last_line(work.log)
+            said = there.error if there else _said(Path(work.log))
             if ended.exit_code in (126, 127):  # the program of the script is not in the image
                 ended.kind, ended.reason = "failed", f"the script cannot be started in its image: {said[-300:]}"
             elif ended.exit_code == _REFUSED or there is None:
@@ -151,6 +151,12 @@ def _user(function: Function, engine: Engine) -> str:
     if stated := function.settings.get("user"):
         return str(stated)
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() and engine.kind == "docker" else ""
+
+
+def _said(log: Path) -> str:
+    """What the engine's command line said that ran nothing."""
+    lines = log.read_text(errors="replace").splitlines()[-5:]
+    return " ".join(line.strip() for line in lines if line.strip() and "--help" not in line)
 
 
 async def _until_its_end(process: asyncio.subprocess.Process, work: Work) -> tuple[str, str]:

@@ -33,7 +33,6 @@ from volvox.runtimes.scripts import ScriptVersion, Secret, finished
 from volvox.runtimes.servers import Server, Servers
 
 _START_SECONDS = 180.0
-_END_SECONDS = 5.0
 _USER = "1000:1000"
 
 log = logging.getLogger(__name__)
@@ -144,11 +143,11 @@ class DockerRuntime:
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
         """As `Runtime.logs`; of containers that run, what they have printed by now."""
         found = await self._there(name)
-        live = [one.id for one in found.servers.there] if isinstance(found, ImageVersion) and not follow else []
+        live = [*found.servers.there] if isinstance(found, ImageVersion) and not follow else []
         async for line in printed.lines(self.folder / name / "logs", follow=follow):
             yield line
-        for container in live:
-            for line in (await self.engine.logs(container)).splitlines():
+        for server in live:
+            for line in (await self._printed(server)).splitlines():
                 yield line
 
     async def remove(self, name: str) -> None:
@@ -199,7 +198,7 @@ class DockerRuntime:
             name=name,
             image=made.image,
             arguments=("--deadline", str(asking.DEADLINE_SECONDS), "--queue", "4096", "--client-max-size", "0",
-                       "--batch", str(function.scaling.batch)),
+                       "--debug-endpoint", "--batch", str(function.scaling.batch)),
             labels=labels, user=_USER, memory_mb=needs.memory_mb or 0, cpu=needs.cpu or 0.0, gpus=needs.gpus,
             port=PORT,
         )  # fmt: skip
@@ -230,16 +229,19 @@ class DockerRuntime:
         async def end(server: Server) -> None:
             """End a container, and keep what it printed."""
             with contextlib.suppress(VolvoxError, OSError):
-                await self.engine.stop(server.id, _END_SECONDS)
-                said = await self.engine.logs(server.id)
-                if said and (self.folder / function.name).is_dir():
+                said = await self._printed(server)
+                if said and (self.folder / function.name / "deployed.json").exists():
                     printed.new_file(self.folder / function.name / "logs").write_text(said)
-            await self.engine.remove(server.id)
+            await self.engine.remove(server.id)  # it has nothing to do: there is no need to ask
 
         made = ImageVersion(
             function, version, model, image, Servers(function.name, scale, places, lambda: self._start(made), end)
         )
         return made
+
+    async def _printed(self, server: Server) -> str:
+        """What a container and the module in it have printed."""
+        return await self.engine.logs(server.id) + await asking.printed(self._http, server.url)
 
     async def _deploy_script(
         self, function: Function, version: str, present: ImageVersion | ScriptVersion | None
@@ -299,8 +301,9 @@ class DockerRuntime:
         there = await self.engine.look(server.id)
         if there is None or not there.running or there.out_of_memory:
             found.servers.lost(server)
-        if there is not None and there.out_of_memory:
-            return "memory", f"the kernel ended it for lack of memory: {reason}"
+        limit = function.resources.memory_mb
+        if (there is not None and there.out_of_memory) or (limit and asking.OUT_OF_MEMORY in reason):
+            return "memory", f"the kernel ended it for lack of memory{f' (it may use {limit} MB)' if limit else ''}"
         return "gone", reason
 
     # -- what is kept ----------------------------------------------------------------------------------------------
