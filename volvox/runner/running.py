@@ -15,10 +15,10 @@ from pathlib import Path
 
 from volvox.runner.work import Paths, Work, command_of, prepare, variables
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 0.1
 _SIZE_SECONDS = 1.0
-_ANSWER_BYTES = 1 << 20
+ANSWER_BYTES = 1 << 20
 _LOG_BYTES = 64 << 20
 _FULL_BYTES = 256 << 10
 _PIECE = 1 << 16
@@ -64,7 +64,7 @@ def run(work: Work) -> Ended:
     kept.update({name: value for name, value in os.environ.items() if name.startswith("LC_")})
     environment = {**kept, "TMPDIR": paths.tmp, **variables(work, paths)}
     command, began, before = command_of(work, paths), time.monotonic(), oom_kills()
-    with _log(work) as log, open(paths.event, "rb") as event:  # noqa: PTH123 - texts here
+    with _Log(work.log) as log, open(paths.event, "rb") as event:  # noqa: PTH123 - texts here
         try:
             process = subprocess.Popen(
                 command, stdin=event, stdout=subprocess.PIPE, stderr=log.fileno(), env=environment, cwd=work.folder,
@@ -77,7 +77,7 @@ def run(work: Work) -> Ended:
     ended.seconds = round(time.monotonic() - began, 3)
     if ended.kind == "failed" and oom_kills() > before:
         ended.kind, ended.reason = "memory", "the kernel ended it since there was no memory left"
-    elif ended.kind == "failed" and (full := _full(work)):
+    elif ended.kind == "failed" and (full := without_space(work)):
         ended.kind, ended.reason = "storage", f"{ended.reason}; the disk of {full} is full"
     return ended
 
@@ -101,7 +101,7 @@ class _Watch:
         if code is not None and code < 0:
             code = 128 - code
         if not kind and code:
-            kind, reason = "failed", _how(self._process.returncode, bytes(self._printed), self._log.last)
+            kind, reason = "failed", how_it_ended(code, bytes(self._printed), last_line(self._work.log))
         return Ended(kind, reason, code, printed=self._printed.decode(errors="replace"))
 
     def _looked_after(self) -> tuple[str, str]:
@@ -122,7 +122,7 @@ class _Watch:
                 return "memory", f"it used {used:.0f} MB of memory, more than the {work.memory_mb} MB it may"
             if work.storage_mb and now > look_at_size:
                 look_at_size = now + _SIZE_SECONDS
-                if (used := _size_mb(work.output) + _size_mb(work.folder)) > work.storage_mb:
+                if (used := size_mb(work.output) + size_mb(work.folder)) > work.storage_mb:
                     return "storage", f"it wrote {used:.0f} MB, more than the {work.storage_mb} MB it may"
         return "", ""
 
@@ -133,7 +133,7 @@ class _Watch:
             piece = os.read(self._process.stdout.fileno(), _PIECE)
         except BlockingIOError:
             return True
-        self._printed += piece[: max(0, _ANSWER_BYTES - len(self._printed))]
+        self._printed += piece[: max(0, ANSWER_BYTES - len(self._printed))]
         self._log.write(piece)
         return bool(piece)
 
@@ -175,21 +175,10 @@ class _Log:
 
     def __init__(self, path: str) -> None:
         self._stream = open(path or os.devnull, "ab", buffering=0)  # noqa: PTH123, SIM115 - closed by `__exit__`
-        self._path, self._size = path, 0
+        self._size = 0
 
     def fileno(self) -> int:
         return self._stream.fileno()
-
-    @property
-    def last(self) -> str:
-        """The last line in it."""
-        if not self._path:
-            return ""
-        with contextlib.suppress(OSError), open(self._path, "rb") as stream:  # noqa: PTH123
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 2000))
-            lines = stream.read().decode(errors="replace").split("\n")
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
-        return ""
 
     def write(self, piece: bytes) -> None:
         if self._size >= _LOG_BYTES:
@@ -207,15 +196,21 @@ class _Log:
         self._stream.close()
 
 
-def _log(work: Work) -> _Log:
-    return _Log(work.log)
-
-
-def _how(code: int, printed: bytes, last: str) -> str:
-    """How a script ended, and the last thing it said."""
+def how_it_ended(code: int, printed: bytes, last: str) -> str:
+    """How a script ended, and the last thing it said; `code` as a shell has it, 128 and the signal's number."""
     said = last or next((line for line in reversed(printed.decode(errors="replace").splitlines()) if line.strip()), "")
-    how = f"exit code {code}" if code > 0 else _signal_name(-code)
+    how = f"exit code {code}" if code <= 128 else f"exit code {code} ({_signal_name(code - 128)})"
     return f"the script ended with {how}" + (f"; it said: {said[-300:]}" if said else "")
+
+
+def last_line(log: str) -> str:
+    """The last line that was printed to a log; empty if there is none."""
+    if log:
+        with contextlib.suppress(OSError), open(log, "rb") as stream:  # noqa: PTH123
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 2000))
+            lines = stream.read().decode(errors="replace").split("\n")
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
+    return ""
 
 
 def _signal_name(number: int) -> str:
@@ -237,7 +232,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _full(work: Work) -> str:
+def without_space(work: Work) -> str:
     """The folder of the work whose disk has nothing left; or empty."""
     for folder in (work.output, work.folder):
         with contextlib.suppress(OSError):
@@ -285,7 +280,8 @@ def _memory_mb(pids: list[int]) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def _size_mb(folder: str) -> float:
+def size_mb(folder: str) -> float:
+    """What the files below a folder take of the disk, in MB."""
     size = 0
     for place, _, files in os.walk(folder):
         for name in files:

@@ -105,7 +105,7 @@ def prepare(work: Work) -> None:
     Path(paths.event).write_text(work.event)
     if work.script:
         # Written on another system it may have line ends that an interpreter takes for a part of its name.
-        Path(paths.script).write_bytes(work.script.replace("\r\n", "\n").encode())
+        Path(paths.script).write_bytes(work.script.lstrip("\ufeff").replace("\r\n", "\n").encode())
         os.chmod(paths.script, 0o755)  # noqa: PTH101, S103 - another user may run it
     if work.input:
         target = Path(paths.input_folder, file_name(work))

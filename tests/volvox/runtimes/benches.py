@@ -13,6 +13,7 @@ from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
 from volvox.runtimes import Call, Outcome, Runtime, Status
+from volvox.runtimes.docker import DockerRuntime
 from volvox.runtimes.local import LocalRuntime
 
 NAME = "suite-function"
@@ -115,6 +116,23 @@ class Local(Bench):
 
     async def left(self) -> list[str]:
         return [f"process {pid}" for pid in await asyncio.to_thread(processes_with, str(self.folder))]
+
+
+class Docker(Bench):
+    """Containers of the engine of VOLVOX_ENGINES."""
+
+    name = "docker"
+    patience = 30.0
+    image = "engines/python:3.11"
+
+    def made(self) -> Runtime:
+        self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
+        return DockerRuntime(self.folder / "runtime", self.models, engine="docker")
+
+    async def left(self) -> list[str]:
+        runtime = self.runtime
+        assert isinstance(runtime, DockerRuntime)
+        return [f"container {one.id[:12]}" for one in await runtime.engine.all()]
 
 
 def processes_with(text: str) -> list[int]:

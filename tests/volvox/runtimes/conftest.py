@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.volvox.runtimes.benches import Bench, Local
-from tests.volvox.runtimes.tiny import write_tiny
+from tests.engines import engine_environment
+from tests.volvox.runtimes.benches import Bench, Docker, Local
+from tests.volvox.runtimes.tiny import image_of, write_tiny
+from tests.volvox.runtimes.tiny_image import built
 
-BENCHES: dict[str, type[Bench]] = {"local": Local}
+BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker}
 _MARKS = {"docker": [pytest.mark.docker]}
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
 
-@pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, [])) for name in BENCHES])
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Serving images of the tiny module on the engine of VOLVOX_ENGINES: version -> id."""
+    told = engine_environment(["docker"])
+    with built(tmp_path_factory.mktemp("tiny-images"), told["ENGINE_BASE_IMAGE"]) as images:
+        yield images
+
+
+_ALL = [pytest.param(name, marks=_MARKS.get(name, [])) for name in BENCHES]
+
+
+@pytest.fixture(params=_ALL)
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a coroutine function with one runtime after the other; afterwards nothing is left of it."""
-    site = write_tiny(tmp_path / "site")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
+    images = _prepared(request, tmp_path, monkeypatch)
 
     def run(test: Callable[[Bench], Awaitable[None]]) -> None:
         async def with_bench() -> None:
-            bench = BENCHES[request.param](tmp_path)
+            bench = _made(request.param, tmp_path, images)
             try:
                 await test(bench)
             finally:
@@ -36,3 +48,39 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         asyncio.run(with_bench())
 
     return run
+
+
+@pytest.fixture(scope="module", params=_ALL)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """As `run`, with a function that the tests of one file share: they only call it."""
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        images = _prepared(request, folder, patch)
+
+        async def made() -> Bench:  # inside of the loop that it lives in
+            bench = _made(request.param, folder, images)
+            await bench.deploy(bench.function())
+            return bench
+
+        bench = runner.run(made())
+        try:
+            yield lambda test: runner.run(test(bench))
+        finally:
+            runner.run(bench.close())
+        assert not runner.run(bench.left())
+
+
+def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Make the tiny module importable; the images that the tests of this file need."""
+    site = write_tiny(folder / "site")
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
+    if request.param != "docker":
+        return {}
+    patch.setenv("ENGINE_BASE_IMAGE", engine_environment(["docker"])["ENGINE_BASE_IMAGE"])
+    return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
+
+
+def _made(name: str, folder: Path, images: dict[str, str]) -> Bench:
+    bench = BENCHES[name](folder)
+    bench.models.images = {version: image_of(version, image) for version, image in images.items()}
+    return bench

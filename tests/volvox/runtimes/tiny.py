@@ -113,3 +113,8 @@ class TinyModels:
 
     def image(self, model: Model) -> Image | None:
         return self.images.get(model.version)
+
+
+def image_of(version: str, image_id: str) -> Image:
+    """The record of a serving image of this version."""
+    return Image(name=f"tiny:{version}", version="", context_object="", built=True, image_id=image_id)
