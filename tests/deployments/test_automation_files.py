@@ -13,6 +13,7 @@ import volvox
 from deployments.apply import apply
 from deployments.automation_files import read_automations
 from tests.deployments.test_apply import asked, url
+from volvox.data.s3 import versioned
 from volvox.errors import InvalidInput
 from volvox.settings import Home
 
@@ -54,8 +55,9 @@ def test_the_shipped_automation_is_off_and_hands_over_bucket_key_and_version(hom
     template = action.parameters["source"]["template"]
     payload = {"bucket": "lake", "key": "2026/a & b.zip", "version": "3/L4"}
     assert render_user_template_sync(template, {"event": {"payload": payload}}) == (
-        "s3://lake/2026/a & b.zip?versionId=3/L4"
+        "s3://lake/2026/a & b.zip?versionId=3%2FL4"
     )
+    assert versioned("s3://lake/2026/a & b.zip?versionId=3%2FL4") == ("s3://lake/2026/a & b.zip", "3/L4")
     told = render_user_template_sync(template, {"event": {"payload": {**payload, "version": ""}}})
     assert told == "s3://lake/2026/a & b.zip"
 

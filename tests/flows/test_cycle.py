@@ -85,6 +85,21 @@ def test_a_training_in_several_processes_is_the_same_training_on_a_pool_too(
     assert made["model"]["cost"] == 0
 
 
+def test_a_module_that_never_ran_is_timed_and_then_its_time_is_known(installation: Installation, digits: Path) -> None:
+    asked = ("cycle", str(digits), "--name", "timed", *QUICK, "--seed", "77", "--steps", "3", "--dry-run")
+    done = installation.run(*asked, "--calibrate", "--json")
+    assert "calibrating: nearest is trained up to 3 times on at most 256 of the images" in done.stderr
+    measured = re.search(r"^here: (\d+) images in [\d.]+ s$", done.stderr, re.MULTILINE)
+    assert measured
+    assert int(measured[1]) > 50
+    here = next(row for row in json.loads(done.stdout)["training"] if row["pool"] == "here")
+    assert here["estimate"]["seconds"] > 0
+    assert here["cost"] == 0
+    again = installation.json(*asked)
+    assert [row["estimate"] for row in again["training"] if row["pool"] == "here"] == [here["estimate"]]
+    assert not any(name == "timed" for name, _ in installation.registered()), "nothing else was made"
+
+
 def test_a_refused_gate_lists_every_attempt_and_leaves_the_champion_serving(
     installation: Installation, digits: Path, tmp_path: Path
 ) -> None:

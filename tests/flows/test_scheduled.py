@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +16,13 @@ import httpx
 import pytest
 
 import volvox
+from tests.engines import engine_environment
 from tests.flows import nearest
 from tests.flows.conftest import Installation
 
 pytestmark = [pytest.mark.cycle, pytest.mark.soak]
 
+ROOT = Path(__file__).parents[2]
 _DOWN_SECONDS = 200  # three or four times of a schedule that runs each minute
 
 
@@ -94,22 +98,53 @@ def test_after_a_downtime_one_run_stands_for_all_missed_times_and_reuses_what_is
     assert "Nothing was new" in page(own, stood)
 
 
-def test_an_object_that_lands_is_trained_on_once(own: Installation, digits: Path) -> None:
-    """The shipped automation, switched on as its page says; the bucket itself is none, so the runs end with that."""
+@pytest.mark.aws
+def test_an_object_that_lands_is_trained_on_once(own: Installation, digits: Path, tmp_path: Path, monkeypatch) -> None:
+    """The shipped automation is off; an operator's file of its name says which bucket and which module."""
+    (shipped,) = [one for one in ask(own, "POST", "/automations/filter", {}) if "lands" in one["name"]]
+    assert not shipped["enabled"]
+    ask(own, "DELETE", f"/automations/{shipped['id']}")
+    own.run("down")
+    for name, value in engine_environment(["aws"]).items():
+        monkeypatch.setenv(name, value)
+    text = (ROOT / "deployments" / "automations" / "retrain-on-landed.yaml").read_text()
+    for old, new in (
+        ("enabled: false", "enabled: true"),
+        ("    parameters:\n", "    parameters:\n      module: nearest\n      image: false\n"),
+        ('"s3.*"', '"s3.lake-*/labelled/*"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (own.home / "automations").mkdir()
+    (own.home / "automations" / "retrain-on-landed.yaml").write_text(text)
+    own.run("up")
+    bucket, key = f"lake-{uuid.uuid4().hex[:8]}", "labelled/a b.zip"
+    archive = shutil.make_archive(str(tmp_path / "digits"), "zip", digits)
+    versions = dropped(bucket, key, Path(archive), times=2)
     deployment = ask(own, "GET", "/deployments/name/cycle/local")["id"]
-    (automation,) = [one for one in ask(own, "POST", "/automations/filter", {}) if "lands" in one["name"]]
-    assert not automation["enabled"]
-    volvox.landed("before", "off.zip", "1")
-    ask(own, "PATCH", f"/automations/{automation['id']}", {"enabled": True})
-    time.sleep(2)
-    volvox.landed("lake", "labelled/a b.zip", "v/1", name="lake")
-    volvox.landed("lake", "labelled/a b.zip", "v/1", name="lake")
-    volvox.landed("lake", "labelled/a b.zip", "v2", name="lake")
-    deadline = time.monotonic() + 60
-    while len(runs(own, deployment)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.5)
-    time.sleep(10)
-    found = sorted((run["parameters"]["source"], run["parameters"]["name"]) for run in runs(own, deployment))
-    assert found == [
-        ("s3://lake/labelled/a b.zip?versionId=v/1", "lake"), ("s3://lake/labelled/a b.zip?versionId=v2", "lake"),
-    ]  # fmt: skip
+    volvox.landed("another", key, versions[0])
+    for version in (versions[0], versions[0], versions[1]):  # told twice of one version
+        volvox.landed(bucket, key, version, name="lake")
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        found = runs(own, deployment)
+        if len(found) >= 2 and all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in found):
+            break
+        time.sleep(1)
+    time.sleep(5)  # for one too many
+    found = runs(own, deployment)
+    assert {run["state_type"] for run in found} == {"COMPLETED"}, [run["state"]["message"] for run in found]
+    told = sorted((run["parameters"]["source"], run["parameters"]["name"]) for run in found)
+    assert told == sorted((f"s3://{bucket}/{key}?versionId={version}", "lake") for version in versions)
+    pages = [page(own, run) for run in found]
+    assert sum("New: data, training" in text for text in pages) == 1, "the same bytes are the same data"
+
+
+def dropped(bucket: str, key: str, file: Path, times: int) -> list[str]:
+    """Put a file into a bucket that keeps versions; their ids."""
+    import boto3
+
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return [client.put_object(Bucket=bucket, Key=key, Body=file.read_bytes())["VersionId"] for _ in range(times)]
