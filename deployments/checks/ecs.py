@@ -198,8 +198,8 @@ def _queue(aws: _Aws) -> Check:
         except ClientError as error:
             if "NonExistentQueue" in error.response["Error"]["Code"]:
                 return Check(
-                    "queue", None, f"there is no SQS queue {name!r}; the worker of `volvox up` asks ECS itself how a task "
-                    "ended, Prefect's own learns it from there",
+                    "queue", None, f"there is no SQS queue {name!r}; the worker of `volvox up` asks ECS itself how a "
+                    "task ended, Prefect's own learns it from there",
                     f"`prefect-aws ecs-worker deploy-events --work-pool-name {aws.target.pool.name}` creates it with "
                     "its EventBridge rule",
                 )  # fmt: skip
