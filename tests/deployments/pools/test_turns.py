@@ -81,9 +81,14 @@ def test_no_more_gpus_are_given_than_there_are(pool: Pool) -> None:
             if "flow_run" in event.detail:
                 runs.append(event.detail["flow_run"])
 
+        await _limited(pool, paused=True, limit=4)
         with progress.listening(hear):
             seconds = range(4, 7)  # each another stage, or the second would join the first
-            await asyncio.gather(*(run_elsewhere(pool.submission("sleep", number, gpus=1)) for number in seconds))
+            running = [asyncio.ensure_future(run_elsewhere(pool.submission("sleep", one, gpus=1))) for one in seconds]
+            while len(runs) < len(running):
+                await asyncio.sleep(0.1)
+            await _limited(pool, limit=4)
+            await asyncio.gather(*running)
         return runs
 
     runs = asyncio.run(asyncio.wait_for(run_all(), 240))

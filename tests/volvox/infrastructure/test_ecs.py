@@ -47,6 +47,14 @@ def test_the_states_of_a_task() -> None:
           "overrides": {"containerOverrides": [{"name": "prefect", "memory": 512}]}}, "out_of_memory", "512 MB"),
         ({"containers": [{"name": "prefect", "image": "x:1"}], "stopCode": "TaskFailedToStart",
           "stoppedReason": "CannotPullContainerError: pull image manifest: x:1: not found"}, "image_not_found", "x:1"),
+        ({"containers": [{"name": "prefect", "image": "r.example.org/x:1"}], "stopCode": "TaskFailedToStart",
+          "stoppedReason": "CannotPullContainerError: pull image manifest has been retried: failed to resolve ref "
+          "r.example.org/x:1: unexpected status from HEAD request: 403 Forbidden"},
+         "image_refused", "execution_role_arn"),
+        ({"containers": [{"name": "prefect", "image": "r.example.org/x:1", "reason": "CannotStartContainerError: Head "
+          '"https://r.example.org/v2/x/manifests/1": no basic auth credentials'}]}, "image_refused", "r.example.org"),
+        ({"containers": [{"name": "prefect", "reason": "CannotStartContainerError: exec: permission denied"}]}, "error",
+         "permission denied"),
         ({"containers": [], "stopCode": "TaskFailedToStart", "stoppedReason": "ResourceInitializationError: secret"},
          "error", "ResourceInitializationError"),
         ({"containers": [{"name": "prefect", "exitCode": 1}], "stopCode": "EssentialContainerExited"}, "error",
