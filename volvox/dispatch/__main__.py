@@ -78,9 +78,14 @@ def _models() -> Any:
 
 
 def _runtimes(home: Home, models: Any) -> dict[str, Runtime]:
+    from volvox.functions.secrecy import secret
+    from volvox.runtimes.docker import DockerRuntime
     from volvox.runtimes.local import LocalRuntime
 
-    return {"local": LocalRuntime(home.folder("dispatch", "local"), models)}
+    return {
+        "local": LocalRuntime(home.folder("dispatch", "local"), models),
+        "docker": DockerRuntime(home.folder("dispatch", "docker"), models, secret=secret),
+    }
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ class Dispatcher:
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
         self._askers = ThreadPoolExecutor(_THREADS, "arrivals")
-        self._resolver = Resolver(inbox, open_place, split, self._askers)
+        self._resolver = Resolver(inbox, open_place, self._askers)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
         self._ending = False

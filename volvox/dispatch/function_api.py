@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from volvox.dispatch import calls, job_api
 from volvox.dispatch.following import deployed
 from volvox.dispatch.job_api import asked, inbox_of
-from volvox.dispatch.matching import Match, job_for
+from volvox.dispatch.matching import job_for, match_of
 from volvox.dispatch.opening import opener
 from volvox.dispatch.telling import as_json
 from volvox.errors import InvalidInput
@@ -151,7 +151,8 @@ def _put(request: Request, function: Function, folder: str, files: Sequence[tupl
             raise InvalidInput(f"{key} was written to {root} and is not there; somebody else removes files there")
         event = notification(root, key, size=found.size)
         arrival = Arrival(root, key, source="upload", event=event, function=function.name)
-        new = job_for(Match(function, given, f"{inside}/" if inside else ""), arrival, found)
+        below = "/".join(part for part in (folder, name) if part)
+        new = job_for(match_of(function, given, below), arrival, found)
         inbox.enter([new])
         jobs.append(inbox.job(new.id))
     return jobs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from volvox.functions.definition import Function, Input, Output
 from volvox.inbox import Arrival, NewJob
-from volvox.places import Found
+from volvox.places import Found, relative, split
 
 Split = Callable[[str], tuple[str, str]]
 
@@ -20,31 +20,40 @@ class Match:
     Attributes:
         function: The function.
         input: Which of its inputs.
+        place: URL of the input's place, which may be a folder of the place that was told of.
+        key: The object's key there.
         inside: The folder that the input is, as a key prefix with its last `/`, or empty.
     """
 
     function: Function
     input: Input
+    place: str
+    key: str
     inside: str
 
 
-def matches(functions: Iterable[Function], arrival: Arrival, split: Split) -> Iterator[Match]:
+def matches(functions: Iterable[Function], arrival: Arrival) -> Iterator[Match]:
     """Every function that answers what arrived, each once.
 
     Args:
         functions: Those that there are.
         arrival: Where the object is, and for whom if that was said.
-        split: URL of an input -> URL of its place, and the folder in it.
     """
     for function in functions:
         if arrival.function and function.name != arrival.function:
             continue
         for one in function.inputs:
-            place, folder = split(one.url)
-            inside = f"{folder.strip('/')}/" if folder.strip("/") else ""
-            if place == arrival.place and arrival.key.startswith(inside) and answers(one, arrival.key[len(inside) :]):
-                yield Match(function, one, inside)
+            path = relative(one.url, arrival.place, arrival.key)
+            if path is not None and answers(one, path):
+                yield match_of(function, one, path)
                 break
+
+
+def match_of(function: Function, given: Input, path: str) -> Match:
+    """The match of the file `path` below an input."""
+    place, folder = split(given.url)
+    inside = f"{folder}/" if folder else ""
+    return Match(function, given, place, f"{inside}{path}", inside)
 
 
 def answers(place: Input | Output, path: str) -> bool:
@@ -57,14 +66,14 @@ def answers(place: Input | Output, path: str) -> bool:
 
 def job_for(match: Match, arrival: Arrival, found: Found) -> NewJob:
     """The job that answers the object `found` at the place of `arrival`."""
-    function, relative = match.function, arrival.key[len(match.inside) :]
+    function, path = match.function, match.key[len(match.inside) :]
     user = arrival.user or found.user
-    if match.input.per_user and "/" in relative:
-        user = relative.partition("/")[0]  # the folder decides: whoever may write there is that user
+    if match.input.per_user and "/" in path:
+        user = path.partition("/")[0]  # the folder decides: whoever may write there is that user
     return NewJob(
         function=function.name,
-        place=arrival.place,
-        key=arrival.key,
+        place=match.place,
+        key=match.key,
         version=found.version,
         size=found.size,
         user=user,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from volvox.dispatch.matching import Match, Split, job_for, matches
+from volvox.dispatch.matching import Match, job_for, matches
 from volvox.dispatch.pausing import pause
 from volvox.dispatch.publishing import Open
 from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.functions.definition import Function
-from volvox.inbox import Arrival, Inbox, NewJob, Waiting
+from volvox.inbox import Inbox, NewJob, Waiting
 from volvox.places import Found
+from volvox.places.keys import checked
 
 _GONE_SECONDS = 60.0  # a bucket that is gone or refuses is asked again so often: somebody has to mend it
 
@@ -23,8 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
+    """What a place said of an arrival that a function answers.
+
+    Attributes:
+        refused: Why no place could hold such an object; it never will.
+        trouble: Why the place cannot say, which it may later, after `again_in` seconds.
+    """
+
     waiting: Waiting
+    match: Match
     found: Found | None = None
+    refused: str = ""
     trouble: str = ""
     again_in: float = 0.0
 
@@ -32,9 +42,9 @@ class _Asked:
 class Resolver:
     """Turns arrivals into jobs."""
 
-    def __init__(self, inbox: Inbox, open_place: Open, split: Split, threads: Executor) -> None:
+    def __init__(self, inbox: Inbox, open_place: Open, threads: Executor) -> None:
         """`open_place` opens a URL with a function's credentials; `threads` ask places, several at a time."""
-        self._inbox, self._open, self._split, self._threads = inbox, open_place, split, threads
+        self._inbox, self._open, self._threads = inbox, open_place, threads
 
     def resolve(self, functions: Iterable[Function], limit: int = 200) -> int:
         """Look at the arrivals that may be looked at; how many there were.
@@ -44,50 +54,53 @@ class Resolver:
         waiting = self._inbox.arrivals(limit)
         if not waiting:
             return 0
-        answering: dict[int, list[Match]] = {}
-        unwanted: list[int] = []
         known = [*functions]
+        pairs = [(one, match) for one in waiting for match in matches(known, one.arrival)]
+        wanted = {one.number for one, _ in pairs}
         for one in waiting:
-            if found := [*matches(known, one.arrival, self._split)]:
-                answering[one.number] = found
-            else:
-                unwanted.append(one.number)
+            if one.number not in wanted:
                 log.info("no function answers %s in %s", one.arrival.key, one.arrival.place)
-        asked = self._ask([one for one in waiting if one.number in answering], answering)
-        jobs: list[NewJob] = []
-        done = unwanted
-        late: dict[tuple[str, float], list[int]] = defaultdict(list)
+        asked = (
+            [self._ask(*pairs[0])] if len(pairs) == 1 else [*self._threads.map(lambda pair: self._ask(*pair), pairs)]
+        )
+        late: dict[tuple[str, float], set[int]] = defaultdict(set)
         for one in asked:
             if one.trouble:
-                late[one.trouble, one.again_in].append(one.waiting.number)
-                continue
-            done.append(one.waiting.number)
-            if one.found is None:
-                log.info("%s is not in %s (any more)", one.waiting.arrival.key, one.waiting.arrival.place)
-            else:
-                jobs += [job_for(match, one.waiting.arrival, one.found) for match in answering[one.waiting.number]]
-        self._inbox.enter(jobs, looked_at=done)
+                late[one.trouble, one.again_in].add(one.waiting.number)
+        not_yet = {number for numbers in late.values() for number in numbers}
+        jobs, refused = self._jobs(asked)
+        self._inbox.enter(jobs, looked_at=[one.number for one in waiting if one.number not in not_yet])
+        for job, reason in refused:
+            self._inbox.refuse(job, reason)
         for (reason, seconds), numbers in late.items():
             self._inbox.postpone(numbers, reason, seconds)
         return len(waiting)
 
-    def _ask(self, waiting: Sequence[Waiting], answering: dict[int, list[Match]]) -> list[_Asked]:
-        def ask(one: Waiting) -> _Asked:
-            arrival = one.arrival
-            try:
-                first = answering[one.number][0]
-                place = self._open(arrival.place, first.function, first.input.provider)
-                return _Asked(one, place.find(arrival.key, arrival.version))
-            except Unavailable as error:
-                return _Asked(one, trouble=str(error), again_in=pause(one.tries + 1))
-            except (InvalidInput, NotFound) as error:
-                return _Asked(one, trouble=str(error), again_in=_GONE_SECONDS)
+    def _jobs(self, asked: Iterable[_Asked]) -> tuple[list[NewJob], list[tuple[NewJob, str]]]:
+        jobs: list[NewJob] = []
+        refused: list[tuple[NewJob, str]] = []
+        for one in asked:
+            arrival = one.waiting.arrival
+            if one.refused:
+                nothing = Found(one.match.key, arrival.version, 0, 0.0)
+                refused.append((job_for(one.match, arrival, nothing), one.refused))
+            elif one.found is not None:
+                jobs.append(job_for(one.match, arrival, one.found))
+            elif not one.trouble:
+                log.info("%s is not in %s (any more)", arrival.key, arrival.place)
+        return jobs, refused
 
-        if len(waiting) == 1:
-            return [ask(waiting[0])]
-        return [*self._threads.map(ask, waiting)]
-
-
-def arrival_of(place: str, found: Found, source: str) -> Arrival:
-    """What a sweep or a watch tells of an object that it found."""
-    return Arrival(place, found.key, source=source, user=found.user)
+    def _ask(self, waiting: Waiting, match: Match) -> _Asked:
+        arrival = waiting.arrival
+        try:
+            checked(match.key)
+        except InvalidInput as error:
+            return _Asked(waiting, match, refused=str(error))
+        try:
+            place = self._open(match.place, match.function, match.input.provider)
+            found = place.find(match.key, arrival.version if match.place == arrival.place else "")
+            return _Asked(waiting, match, found)
+        except Unavailable as error:
+            return _Asked(waiting, match, trouble=str(error), again_in=pause(waiting.tries + 1))
+        except (InvalidInput, NotFound) as error:
+            return _Asked(waiting, match, trouble=str(error), again_in=_GONE_SECONDS)

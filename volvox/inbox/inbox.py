@@ -87,6 +87,13 @@ class Inbox(Looking):
             here.write_each("DELETE FROM arrivals WHERE number = ?", [(number,) for number in looked_at])
         return new
 
+    def refuse(self, job: NewJob, reason: str) -> None:
+        """Enter a job that can never be done, with the reason; one that is there already stays as it is."""
+        if self.enter([job]):
+            with self._database.writing() as here:
+                self._move(here, [job.id], "FAILED", of=("RUNNABLE",), columns={"ended": time.time()}, reason=reason,
+                           error={"kind": "refused"})  # fmt: skip
+
     def postpone(self, numbers: Iterable[int], reason: str, seconds: float) -> None:
         """Look at arrivals again later, since their place does not answer."""
         until = time.time() + seconds

@@ -134,6 +134,31 @@ def test_a_running_job_is_cancelled_alone(site: Site) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.parametrize("key", ["../etc/passwd", "a/../../b", "a\0b", "x" * 1100, "a//b"])
+def test_a_name_that_no_place_holds_is_a_job_that_failed_with_the_reason(site: Site, key: str) -> None:
+    async def check() -> None:
+        async with dispatching(site) as here:
+            here.tell(key)
+            (job,) = await here.ended()
+            assert (job.state, job.key, job.error) == ("FAILED", key, {"kind": "refused"})
+            assert job.reason
+            assert here.runtime.asked == []
+
+    asyncio.run(check())
+
+
+def test_a_file_told_of_by_an_outer_folder_is_the_same_job(site: Site) -> None:
+    async def check() -> None:
+        async with dispatching(site) as here:
+            here.drop("a.png")
+            await here.ended()
+            site.inbox.record([Arrival(f"file://{site.source.parent}", f"{site.source.name}/a.png")])
+            await here.until(lambda: site.inbox.arrivals_waiting() == 0)
+            assert len(site.inbox.jobs()) == 1
+
+    asyncio.run(check())
+
+
 def test_an_object_that_is_gone_or_nobody_answers_is_no_job(site: Site) -> None:
     async def check() -> None:
         async with dispatching(site) as here:
