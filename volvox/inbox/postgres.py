@@ -130,14 +130,19 @@ class _Statements:
         self._db = db
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        return self._db.execute(_own(query), values).fetchall()  # pyright: ignore[reportArgumentType]
+        return self._db.execute(_own(query), _kept(values)).fetchall()  # pyright: ignore[reportArgumentType]
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
-        return self._db.execute(_own(statement), values).rowcount  # pyright: ignore[reportArgumentType]
+        return self._db.execute(_own(statement), _kept(values)).rowcount  # pyright: ignore[reportArgumentType]
 
     def write_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         with self._db.cursor() as cursor:
-            cursor.executemany(_own(statement), rows)  # pyright: ignore[reportArgumentType]
+            cursor.executemany(_own(statement), [_kept(row) for row in rows])  # pyright: ignore[reportArgumentType]
+
+
+def _kept(values: Sequence[Any]) -> list[Any]:
+    """Texts of PostgreSQL hold no NUL; where one is told in a key, no place has such an object anyway."""
+    return [value.replace("\0", "\N{SYMBOL FOR NULL}") if isinstance(value, str) else value for value in values]
 
 
 def _own(statement: str) -> str:

@@ -27,6 +27,14 @@ def test_an_arrival_waits_until_it_was_looked_at(inbox: Inbox) -> None:
     assert inbox.arrivals_waiting() == 0
 
 
+def test_a_key_that_no_place_has_is_kept_all_the_same(inbox: Inbox) -> None:
+    inbox.record([Arrival("s3://b", "a\0b")])
+    assert len(inbox.arrivals()) == 1
+    inbox.refuse(job("a\0b"), "it has a control character in it")
+    (kept,) = inbox.jobs()
+    assert (kept.state, kept.reason, kept.error) == ("FAILED", "it has a control character in it", {"kind": "refused"})
+
+
 def test_an_arrival_whose_place_does_not_answer_is_looked_at_later(inbox: Inbox) -> None:
     inbox.record([Arrival("s3://b", "a"), Arrival("s3://b", "b")])
     first, second = inbox.arrivals()
