@@ -123,7 +123,7 @@ class Docker(Bench):
 
     name = "docker"
     patience = 30.0
-    image = "engines/python:3.11"
+    image = "python:3.11-slim"
 
     def made(self) -> Runtime:
         self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image

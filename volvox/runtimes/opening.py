@@ -1,0 +1,40 @@
+"""Runtimes by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volvox.errors import InvalidInput
+from volvox.functions.definition import Function
+from volvox.runtimes.interface import Runtime
+from volvox.runtimes.models import Models
+from volvox.runtimes.scripts import Secret
+
+HERE = ("local", "docker")
+
+
+def runtime_of(function: Function) -> str:
+    """Name of the runtime that a function runs on; `auto` is `local` for a model and `docker` for an image.
+
+    An image whose script is to run as a plain process (`settings: {as_process: true}`) runs on `local` too.
+    """
+    if function.runtime != "auto":
+        return function.runtime
+    return "local" if function.model or function.settings.get("as_process") else "docker"
+
+
+def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None = None) -> Runtime:
+    """The runtime `name`, which keeps what it must remember in `folder/NAME`; to be opened inside of a running loop.
+
+    Raises:
+        InvalidInput: If there is none of this name yet.
+    """
+    if name == "local":
+        from volvox.runtimes.local import LocalRuntime
+
+        return LocalRuntime(folder / name, models, secret=secret)
+    if name == "docker":
+        from volvox.runtimes.docker import DockerRuntime
+
+        return DockerRuntime(folder / name, models, secret=secret)
+    raise InvalidInput(f"there is no runtime {name!r} here; name {' or '.join(HERE)}")
