@@ -79,13 +79,9 @@ def _models() -> Any:
 
 def _runtimes(home: Home, models: Any) -> dict[str, Runtime]:
     from volvox.functions.secrecy import secret
-    from volvox.runtimes.docker import DockerRuntime
-    from volvox.runtimes.local import LocalRuntime
+    from volvox.runtimes.opening import HERE, open_runtime
 
-    return {
-        "local": LocalRuntime(home.folder("dispatch", "local"), models),
-        "docker": DockerRuntime(home.folder("dispatch", "docker"), models, secret=secret),
-    }
+    return {name: open_runtime(name, home.folder("dispatch"), models, secret) for name in HERE}
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from volvox.dispatch.work import forget
 from volvox.errors import VolvoxError
 from volvox.inbox import Inbox, Job
 from volvox.runtimes.interface import Outcome, Runtime, Status
+from volvox.runtimes.opening import runtime_of
 from volvox.settings import Home
 
 _LOOK_SECONDS = 0.01  # between two looks at whether somebody else wrote to the inbox
@@ -161,9 +162,7 @@ class Dispatcher:
     def _runtime(self, applied: Applied) -> Runtime:
         from volvox.errors import InvalidInput
 
-        name = applied.function.runtime
-        if name == "auto":
-            name = "local" if applied.function.model else "docker"
+        name = runtime_of(applied.function)
         if name not in self._runtimes:
             there = ", ".join(sorted(self._runtimes))
             raise InvalidInput(
