@@ -13,10 +13,11 @@ from flows.placing import Places
 from tasks.training import training_key
 from volvox import progress
 from volvox.errors import VolvoxError
+from volvox.foreseen import Foreseen
 from volvox.modules import calling, discovery
 from volvox.pools import cost
 from volvox.pools.cost import Training
-from volvox.records import Dataset, Foreseen, TrainedModel
+from volvox.records import Dataset, TrainedModel
 from volvox.settings import Home
 from volvox.store import Store
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from volvox.foreseen import Foreseen
 from volvox.identity import digest_of
 
 Split = Literal["train", "val", "test"]
@@ -84,26 +85,6 @@ class Dataset(Record):
     def total(self, part: Split) -> int:
         """How many images `part` has."""
         return sum(self.counts[part])
-
-
-class Foreseen(BaseModel):
-    """What a training was thought to take, before it began.
-
-    Attributes:
-        seconds: Of the training alone.
-        low: The lower end of what earlier runs vary by.
-        high: The upper end.
-        cost: With the start of its job, in the operator's currency.
-        said: What it was predicted from.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    seconds: float
-    low: float
-    high: float
-    cost: float
-    said: str
 
 
 class TrainedModel(Record):

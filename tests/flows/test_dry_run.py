@@ -16,8 +16,9 @@ from flows.local import prepare_dataset
 from tasks import training as training_task
 from volvox.data.sample import sample
 from volvox.errors import InvalidInput, NotFound, UnknownModule
+from volvox.foreseen import Foreseen
 from volvox.pools.placement import PoolState
-from volvox.records import Dataset, Evaluation, Foreseen, ModelVersion, TrainedModel, Verdict
+from volvox.records import Dataset, Evaluation, ModelVersion, TrainedModel, Verdict
 from volvox.settings import Home
 
 METADATA = "metadata_version: 2.3.0\nresources: {training: {cpu: 1, gpu: %d}}\n"

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from volvox.data.sample import is_sample
+from volvox.foreseen import Foreseen
 from volvox.pools.definition import HERE, PoolDefinition
 from volvox.pools.needs import Needs
 from volvox.pools.placement import Candidate, PoolState, candidates, place
-from volvox.records import Dataset, Foreseen, TrainedModel
+from volvox.records import Dataset, TrainedModel
 
 # What modules call the number of passes over the data.
 EPOCHS = ("epochs", "num_epochs", "n_epochs", "nb_epochs")

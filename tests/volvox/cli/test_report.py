@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.volvox.cli.made_up import made_up_cycle
 from volvox.cli.report import _places, as_json, bar, curl_line, end_screen, orchestration_seconds
-from volvox.records import Foreseen
+from volvox.foreseen import Foreseen
 
 
 def screen(width: int = 100, **made: object) -> str:
