@@ -59,7 +59,7 @@ import os, sys
 import prefect.flow_engine, flows.training, torch, pytorch_lightning
 def stale(module):
     file, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
-    if not isinstance(file, str) or not file.endswith(".py") or not cached:
+    if not (isinstance(file, str) and isinstance(cached, str) and file.endswith(".py")):
         return False
     try:
         head = open(cached, "rb").read(12)
