@@ -77,7 +77,7 @@ def main() -> int:
         for variable in ("PREFECT_API_URL", "VOLVOX_STORE"):
             os.environ.pop(variable, None)
         wanted = arguments.only or list(LIMITS)
-        image = _image() if set(wanted) & set(_HOST) else ""
+        image = _image(home) if set(wanted) & set(_HOST) else ""
         kinds = [kind for kind in wanted if kind == "local" or (image and engine_there(kind))]
         for kind in kinds:
             if kind != "local":
@@ -99,16 +99,16 @@ def main() -> int:
     return int(bool(broken))
 
 
-def _image() -> str:
+def _image(home: Home) -> str:
     """The training image's name, or empty without an engine."""
     if why_not := Engine().why_not():
         print(f"pools of containers: left out, {why_not}")
         return ""
     subprocess.run([sys.executable, "-m", "volvox", "images", "--training"], check=True)
-    from blocks.store import ObjectStore
     from volvox.packaging.training_images import newest
+    from volvox.store import Store  # the block of it imports Prefect, whose settings are not set yet
 
-    found = newest(ObjectStore.local().open(), "image_classifier")
+    found = newest(Store.open(home.store, home.cache), "image_classifier")
     assert found is not None
     return found.name
 

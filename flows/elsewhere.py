@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Record)
 
 _POLL_SECONDS = 5.0  # only for what the server's events did not tell
+_POLL_AT_MOST_SECONDS = 30.0  # where nothing is heard for long: a hundred that wait must not keep the server busy
 _CANCEL_SECONDS = 15.0
 _LEFT_SECONDS = 5.0
 _AMENDED_SECONDS = 7.0  # on ECS the reconciler looks every 5 s
@@ -197,12 +198,16 @@ async def _ended(client: PrefectClient, run_id: UUID) -> FlowRun:
     """Follow a run until it has ended: by its events, and now and then by asking."""
     async with contextlib.aclosing(_events(run_id)) as events:
         hearing = asyncio.ensure_future(anext(events))
+        pause = _POLL_SECONDS
         try:
             while True:
                 run = await client.read_flow_run(run_id)
                 if run.state is not None and run.state.is_final():
                     return run
-                while (await asyncio.wait([hearing], timeout=_POLL_SECONDS))[0]:
+                waiting = run.state is not None and run.state.is_scheduled()
+                pause = min(pause * 1.5, _POLL_AT_MOST_SECONDS) if waiting else _POLL_SECONDS
+                while (await asyncio.wait([hearing], timeout=pause))[0]:
+                    pause = _POLL_SECONDS
                     event = hearing.result()
                     hearing = asyncio.ensure_future(anext(events))
                     if _hear(event):

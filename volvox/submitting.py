@@ -17,7 +17,7 @@ import os
 import time
 import typing
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -197,12 +197,30 @@ async def arun(
         store = given.open() if given is not None else await asyncio.to_thread(_local_store)
         if wait:
             await _somebody_works(client, deployment)
-        run = await _created(client, deployment, f"{flow} on {on!r}", told, priority)
+        run = await _created(client, deployment, f"{flow} on {on!r}", told, priority=priority)
         from prefect.utilities.urls import url_for
 
         url = url_for("flow-run", obj_id=run.id) or ""
     submitted: Submitted[Any] = Submitted(str(run.id), run.name, url, flow, on, store)
     return await submitted.aresult(timeout_seconds) if wait else submitted
+
+
+async def adopt(flow: str, /, *, on: str, key: str, parameters: Mapping[str, Any]) -> Submitted[Any]:
+    """The run of a flow that was made with the idempotency key `key`, or a new one; who waits for it asks `aresult`.
+
+    Raises:
+        InvalidInput: If the server refuses a parameter.
+        NotFound: If there is no such flow, or no such deployment of it.
+        Unavailable: If the Prefect server does not answer.
+    """
+    async with _server() as client:
+        deployment = await _deployment(client, flow, on)
+        store = await asyncio.to_thread(_local_store)
+        run = await _created(client, deployment, f"{flow} on {on!r}", as_json(dict(parameters)), key=key)
+        from prefect.utilities.urls import url_for
+
+        url = url_for("flow-run", obj_id=run.id) or ""
+    return Submitted(str(run.id), run.name, url, flow, on, store)
 
 
 def landed(bucket: str, key: str, version: str = "", **details: Any) -> str:
@@ -319,7 +337,12 @@ async def _somebody_works(client: PrefectClient, deployment: DeploymentResponse)
 
 
 async def _created(
-    client: PrefectClient, deployment: DeploymentResponse, where: str, parameters: dict[str, Any], priority: str
+    client: PrefectClient,
+    deployment: DeploymentResponse,
+    where: str,
+    parameters: dict[str, Any],
+    priority: str,
+    key: str = "",
 ) -> FlowRun:
     from prefect.deployments import arun_deployment
     from prefect.exceptions import PrefectHTTPStatusError
@@ -327,7 +350,7 @@ async def _created(
     try:
         return await arun_deployment(
             deployment.id, client=client, parameters=parameters, timeout=0, as_subflow=False,
-            work_queue_name=None if priority == "default" else priority,
+            work_queue_name=None if priority == "default" else priority, idempotency_key=key or None,
         )  # fmt: skip
     except PrefectHTTPStatusError as error:
         if error.response.status_code in (400, 409, 422):

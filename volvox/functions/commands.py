@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volvox.functions.registry import Change
 
 _MISSING = 4
-_RUNTIMES = ("auto", "local", "docker", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar")
+_RUNTIMES = ("auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from volvox.identity import digest_of
 
 RuntimeName = Literal[
-    "auto", "local", "docker", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar"
+    "auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar"
 ]  # fmt: skip
 Origin = Literal["volvox", "scar", "oscar"]
 
@@ -121,7 +121,9 @@ class Function(_Part):
         origin: Whose form of file it was read from.
         model: A published model: `NAME` (its champion, whenever that changes), `NAME/VERSION`, `NAME@ALIAS`.
         image: Instead of a model: a container image; `docker-archive:/PATH` is a file that `docker save` wrote.
-        script: The script that runs in it, its text.
+        flow: Instead of a model: a flow that each file starts, `cycle` or a stage, by its deployment `settings.on`;
+            the file is its `source`, and `arguments` are its other parameters.
+        script: The script that runs in the image, its text.
         command: Instead of a script: what the image is started with; neither: its own command.
         runtime: Where it runs.
         inputs: Places whose files it answers; none: it is only called.
@@ -151,6 +153,7 @@ class Function(_Part):
     origin: Origin = "volvox"
     model: str = ""
     image: str = ""
+    flow: str = ""
     script: str = ""
     command: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
@@ -179,10 +182,21 @@ class Function(_Part):
             raise ValueError("use 1 to 64 letters, digits, '-', '.' and '_', the first and the last a letter or digit")
         return name
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_its_time(cls, told: Any) -> Any:
+        """A flow has a day, unless something else is said: a training takes as long as it takes."""
+        if isinstance(told, dict) and told.get("flow") and "timeout_seconds" not in told:
+            return {**told, "timeout_seconds": 86_400.0}
+        return told
+
     @model_validator(mode="after")
     def _answers(self) -> Function:
-        if bool(self.model) == bool(self.image):
-            raise ValueError("give a model, or an image" + (", not both" if self.model else ""))
+        given = [one for one in (self.model, self.image, self.flow) if one]
+        if len(given) != 1:
+            raise ValueError("give a model, or an image, or a flow" + (", not several" if given else ""))
+        if bool(self.flow) != (self.runtime == "flow") and (not self.flow or self.runtime != "auto"):
+            raise ValueError("a flow runs where its deployment says: runtime flow or none, and no other function does")
         if self.model and (self.script or self.command):
             raise ValueError("a model needs no script; give an image for one")
         return self

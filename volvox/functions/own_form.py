@@ -15,6 +15,7 @@ from volvox.functions.entries import Entries, Reading
 from volvox.functions.providers import Providers
 from volvox.functions.secrecy import is_reference, names_secret
 from volvox.functions.values import Kind, choice, near, number, said, text, texts, truth, whole
+from volvox.records import RETURNED_BY
 
 _YEAR_SECONDS = 366 * 86_400.0
 _WARM = re.compile(r"(\S+\s+){5}for\s+\d+(\.\d+)?\s*(s|m|min|h|d)")
@@ -89,6 +90,7 @@ _PLAIN: dict[str, Kind[Any]] = {
     "origin": choice("volvox", "scar", "oscar"),
     "model": _model,
     "image": said,
+    "flow": choice(*RETURNED_BY),
     "command": _command,
     "runtime": choice(*get_args(RuntimeName)),
     "arguments": values.mapping,

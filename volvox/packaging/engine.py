@@ -85,8 +85,10 @@ class Engine:
 
     def find(self, context: str) -> str:
         """Id of an image that was built from the context of this digest, or empty."""
-        found = self._api.images(filters={"label": [f"volvox.context={context}"]}, quiet=True)
-        return found[0] if found else ""
+        # What stands on it may have inherited the label, and once that has taken its name it is itself not in the
+        # short list: so all are asked for, and the one of the fewest steps is it.
+        found = self._api.images(filters={"label": [f"volvox.context={context}"]}, quiet=True, all=True)
+        return min(found, key=lambda image: len(self._api.history(image)), default="")
 
     def build(self, context_tar: Path, context: str, cancelled: threading.Event) -> str:
         """Build the image of a context, telling the steps as progress; return the image's id. It gets no name.

@@ -10,7 +10,7 @@ from volvox.runtimes.interface import Runtime
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret
 
-HERE = ("local", "docker")
+HERE = ("local", "docker", "flow")
 
 
 def runtime_of(function: Function) -> str:
@@ -18,6 +18,8 @@ def runtime_of(function: Function) -> str:
 
     An image whose script is to run as a plain process (`settings: {as_process: true}`) runs on `local` too.
     """
+    if function.flow:
+        return "flow"
     if function.runtime != "auto":
         return function.runtime
     return "local" if function.model or function.settings.get("as_process") else "docker"
@@ -37,4 +39,8 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
         from volvox.runtimes.docker import DockerRuntime
 
         return DockerRuntime(folder / name, models, secret=secret)
+    if name == "flow":
+        from volvox.runtimes.flows import FlowRuntime
+
+        return FlowRuntime()
     raise InvalidInput(f"there is no runtime {name!r} here; name {' or '.join(HERE)}")

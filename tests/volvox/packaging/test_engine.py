@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import socket
 import subprocess
 import sys
@@ -99,6 +100,19 @@ class TestWithAnEngine:
         assert engine.find(digest) == image
         engine.remove(image)
         assert not engine.has(image)
+
+    def test_what_stands_on_an_image_and_inherits_its_label_is_not_taken_for_it(
+        self, engine: Engine, tmp_path: Path, base: str
+    ) -> None:
+        image = engine.build(self._tar(tmp_path, f"FROM {base}\nENV A=1\n"), "8" * 64, threading.Event())
+        import docker
+
+        child, _ = docker.from_env().images.build(fileobj=io.BytesIO(f"FROM {image}\nENV B=1\n".encode()))
+        try:
+            assert engine.find("8" * 64) == image
+        finally:
+            engine.remove(str(child.id))
+            engine.remove(image)
 
     def test_a_container_has_no_rights_and_is_removed(self, engine: Engine, tmp_path: Path, base: str) -> None:
         tar = self._tar(tmp_path, f'FROM {base}\nUSER 1000\nCMD ["sleep", "600"]\n')
