@@ -341,7 +341,8 @@ async def _created(
     deployment: DeploymentResponse,
     where: str,
     parameters: dict[str, Any],
-    priority: str,
+    *,
+    priority: str = "default",
     key: str = "",
 ) -> FlowRun:
     from prefect.deployments import arun_deployment

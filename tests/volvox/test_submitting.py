@@ -17,7 +17,10 @@ import pytest
 import volvox
 from tests.flows.conftest import Installation, digits, installation
 from volvox.errors import GateRefused, InvalidInput, NotFound, StageFailed, Unavailable
+from volvox.functions.definition import Function
 from volvox.records import Cycle, Dataset
+from volvox.runtimes.flows import FlowRuntime
+from volvox.runtimes.interface import Call, Outcome
 
 __all__ = ["digits", "installation"]  # fixtures
 
@@ -133,6 +136,25 @@ def test_a_handle_is_waited_for_later_also_inside_of_a_loop(running: Installatio
         return volvox.run("data", source=str(digits))
 
     assert handle.result() == asyncio.run(as_in_a_notebook())
+
+
+def test_a_file_that_lands_is_one_run_however_often_its_job_is_begun(
+    running: Installation, digits: Path, tmp_path: Path
+) -> None:
+    runtime = FlowRuntime()
+    call = Call("ab" * 16, log=tmp_path / "log", place=f"file://{digits.parent}", key=digits.name, version="1@2")
+    wrong = Call("cd" * 16, place=f"file://{digits.parent}", key="never there")
+
+    async def ask() -> list[list[Outcome]]:
+        await runtime.deploy(Function(name="prepare", flow="data", arguments={"name": "landed"}), version="1")
+        return await asyncio.gather(*(runtime.invoke("prepare", [one]) for one in (call, call, wrong)))
+
+    (first,), (again,), (refused,) = asyncio.run(ask())
+    assert (first.kind, again.kind) == ("", ""), first.reason
+    assert first.outputs == again.outputs
+    assert str(first.outputs[0]["url"]) in (tmp_path / "log").read_text()
+    assert refused.kind == "failed"
+    assert "there is nothing at" in refused.reason
 
 
 def test_a_flow_that_is_none_of_ours_has_no_record() -> None:

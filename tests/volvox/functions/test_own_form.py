@@ -49,7 +49,7 @@ providers: {minio.lab: {endpoint: "http://ceph:7480", verify: false, credentials
 """,
     )
     stated = function.model_dump(exclude_defaults=True)
-    assert set(stated) == set(Function.model_fields) - {"origin", "model", "script"}
+    assert set(stated) == set(Function.model_fields) - {"origin", "model", "flow", "script"}
     assert function.command == ("python", "answer.py", "--fast")
     assert function.inputs[0] == Input(
         url="s3://films/new", prefix=("a-", "b-"), suffix=(".mp4",), provider="minio.lab", per_user=True
@@ -112,8 +112,11 @@ def test_a_script_may_stand_in_the_file(tmp_path: Path) -> None:
         ("model: digits\ntimeout_seconds: .inf", ":2: timeout_seconds is '.inf'; write a number from 0.001 to"),
         ("model: digits\npriority: 101", ":2: priority is 101; write a whole number from -100 to 100"),
         ("model: digits\nfetches: perhaps", ":2: fetches is 'perhaps'; write true or false"),
-        ("model: digits\nimage: x", ":1: give a model, or an image, not both"),
-        ("runtime: local", ":1: give a model, or an image"),
+        ("model: digits\nimage: x", ":1: give a model, or an image, or a flow, not several"),
+        ("runtime: local", ":1: give a model, or an image, or a flow"),
+        ("flow: cycle\nruntime: docker", ":1: a flow runs where its deployment says"),
+        ("model: digits\nruntime: flow", ":1: a flow runs where its deployment says"),
+        ("flow: cycel", ":1: flow is 'cycel', did you mean 'cycle'?"),
         ("model: digits\nscript: plants.sh", ":1: a model needs no script; give an image for one"),
         ("model: a b", ":1: model is 'a b'; write NAME, NAME/VERSION or NAME@ALIAS"),
         ("model: digits\nname: -x", ":2: name is '-x': use 1 to 64 letters"),

@@ -19,13 +19,14 @@ def test_a_model_runs_here_and_an_image_where_there_is_an_engine() -> None:
     assert runtime_of(Function(name="f", image="i", script="echo")) == "docker"
     assert runtime_of(Function(name="f", image="i", script="echo", settings={"as_process": True})) == "local"
     assert runtime_of(Function(name="f", model="m", runtime="docker")) == "docker"
+    assert runtime_of(Function(name="f", flow="cycle")) == "flow"
 
 
 def test_every_runtime_is_opened_by_its_name(tmp_path: Path) -> None:
     async def test() -> None:
         for name in HERE:
             runtime = open_runtime(name, tmp_path, TinyModels(tmp_path))
-            assert isinstance(runtime, Runtime) and (runtime.name, runtime.fetches) == (name, False)
+            assert isinstance(runtime, Runtime) and (runtime.name, runtime.fetches) == (name, name == "flow")
             await runtime.close()
         with pytest.raises(InvalidInput, match="no runtime 'lambda'"):
             open_runtime("lambda", tmp_path, TinyModels(tmp_path))
