@@ -67,6 +67,16 @@ def apply(files: tuple[Path, ...], runtime: str | None, dry_run: bool, as_json: 
     _tell(made.changes, dry_run)
     for path in made.folders:
         click.echo(f"made the folder {path}")
+    if not dry_run and not _dispatched():
+        click.echo("nothing answers yet: `volvox up` starts what does")
+
+
+def _dispatched() -> bool:
+    """Whether the process runs that has files answered."""
+    from volvox.stack import state
+
+    found = state.read(Home.current(), "functions")
+    return found is not None and found.alive
 
 
 @functions.command("list")
