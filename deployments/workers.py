@@ -296,7 +296,6 @@ def _docker_worker() -> type[Any]:
         async def _start(self, flow_run: Any, configuration: Any, task_status: Any) -> DockerWorkerResult:
             del flow_run
             configuration.auto_remove = False  # with the container its exit code and the reason would go
-            configuration.container_create_kwargs = self._beside_the_pools(configuration.container_create_kwargs)
             try:
                 container, _ = await run_sync_in_worker_thread(self._create_and_start_container, configuration)
             except docker.errors.ImageNotFound as error:
@@ -307,12 +306,6 @@ def _docker_worker() -> type[Any]:
             if task_status is not None:
                 task_status.started(pid)
             return DockerWorkerResult(identifier=pid, status_code=0)
-
-        def _beside_the_pools(self, asked: dict[str, Any] | None) -> dict[str, Any]:
-            """What a run asks for beside what the pool says: user, rights; a variable of a run would replace it."""
-            assert self._work_pool is not None
-            variables = self._work_pool.base_job_template["variables"]["properties"]
-            return {**(variables["container_create_kwargs"].get("default") or {}), **(asked or {})}
 
         def _pull_image(self, docker_client: Any, configuration: Any) -> Any:
             try:
