@@ -28,7 +28,7 @@ _id = click.argument("job_id", metavar="ID")
 
 @click.group()
 def jobs() -> None:
-    """Jobs of functions, and predictions and trainings that run on their own.
+    """List, follow, retry and cancel jobs: those of functions, and those of the model server.
 
     A function's job is one file that landed in its input place. ID is what `volvox jobs list` prints first; eight
     digits of it are enough.
