@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
@@ -223,7 +224,9 @@ class KubernetesEngine:
                     config.load_incluster_config()
                     self._kept = ApiClient()
                 except config.ConfigException:
-                    self._kept = await config.new_client_from_config(context=self._context)
+                    # The library reads KUBECONFIG when it is imported; it may have changed since.
+                    file = os.environ.get("KUBECONFIG")
+                    self._kept = await config.new_client_from_config(config_file=file, context=self._context)
         return self._kept
 
     @contextlib.asynccontextmanager
