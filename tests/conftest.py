@@ -23,6 +23,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
+def _environment_of_before() -> Iterator[None]:
+    """Commands tell their process where servers are, which no other test is to find there."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _docker_in_turns(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests look at all containers of the one engine, so only one test at a time uses it, in whatever process."""
     if not request.node.get_closest_marker("docker"):

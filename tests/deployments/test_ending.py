@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,15 +13,6 @@ from tests.deployments.test_reconciling import POOL, Scene, in_scene
 from volvox.errors import Unavailable
 from volvox.infrastructure.jobs import Job
 from volvox.settings import Home
-
-
-@pytest.fixture(autouse=True)
-def _environment_of_before() -> Iterator[None]:
-    """`down` tells this process where its home's server is, which no other test is to find."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_jobs_of_our_pools_end_and_their_runs_are_cancelled(prefect_home: Home) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def probe_image() -> Iterator[str]:
 
     client = docker.from_env()
     base = os.environ.get("ENGINE_BASE_IMAGE", "engines/python:3.11")
-    tag = "127.0.0.1:5000/volvox-probe-test:1"
+    tag = f"127.0.0.1:5000/volvox-probe-test:{uuid.uuid4().hex[:12]}"  # several workers make one each
     import io
     import tarfile
 

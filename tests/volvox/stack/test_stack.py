@@ -208,6 +208,6 @@ def test_a_log_is_kept_once_when_a_service_starts_again(home: Home) -> None:
 def test_services_are_ordered_so_that_each_comes_after_what_it_needs() -> None:
     services.discover.cache_clear()
     order = [spec.name for spec in services.discover()]
-    assert set(order) == {"prefect", "mlflow", "web", "worker"}
+    assert set(order) == {"prefect", "mlflow", "web", "worker", "functions"}
     assert order.index("prefect") < order.index("mlflow") < order.index("worker")
     assert {spec.name for spec in (TINY, FILES, WORKER)} == {"tiny", "files", "worker"}
