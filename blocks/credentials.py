@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect.blocks.core import Block
+from prefect.blocks.system import Secret
 from pydantic import SecretBytes, SecretStr
 
 from volvox.errors import InvalidInput, NotFound, Unavailable
@@ -40,7 +41,7 @@ def held(name: str) -> Mapping[str, Any]:
         raise NotFound(f"there is no block {slug}; save one in Prefect, or correct the definition") from error
     except httpx.TransportError as error:
         raise Unavailable(f"the Prefect server does not answer, so block:{name} cannot be read") from error
-    told = _plain(block.get() if slug.startswith("secret/") else block.model_dump())
+    told = _plain(block.get() if isinstance(block, Secret) else block.model_dump())
     if isinstance(told, str):
         try:
             told = json.loads(told)
