@@ -67,8 +67,8 @@ def apply(files: tuple[Path, ...], runtime: str | None, dry_run: bool, as_json: 
     _tell(made.changes, dry_run)
     for path in made.folders:
         click.echo(f"made the folder {path}")
-    if not dry_run and not _dispatched():
-        click.echo("nothing answers yet: `volvox up` starts what does")
+    if not dry_run and any(change.kind != "unchanged" for change in made.changes) and not _dispatched():
+        click.echo("nothing answers yet: `volvox up` starts what does", err=True)
 
 
 def _dispatched() -> bool:
