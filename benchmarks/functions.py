@@ -222,6 +222,7 @@ def _steps(uploads: Uploads, name: str) -> dict[str, float]:
 
 
 def _wait_for_none(bench: Bench) -> None:
+    time.sleep(4.0)  # what the dispatcher says of instances may be a second old
     state = bench.home / "dispatch" / "state.json"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
