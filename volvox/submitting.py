@@ -1,4 +1,4 @@
-"""Start runs on the Prefect server of this installation, follow them, and raise its events.
+"""Start runs on the Prefect server of this installation, and follow them.
 
 The one file of this package that may import Prefect, and the one thing that users of Python need:
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
     from volvox.store import Store
-
-LANDED = "volvox.data.landed"
 
 _STORE_GROUP = "volvox.store"
 _FIRST_LOOK_SECONDS = 0.1
@@ -192,7 +190,7 @@ async def arun(
     if flow == "cycle":
         parameters["priority"] = priority
     told, given = as_json(parameters), parameters.get("store")
-    async with _server() as client:
+    async with server() as client:
         deployment = await _deployment(client, flow, on)
         store = given.open() if given is not None else await asyncio.to_thread(_local_store)
         if wait:
@@ -213,7 +211,7 @@ async def adopt(flow: str, /, *, on: str, key: str, parameters: Mapping[str, Any
         NotFound: If there is no such flow, or no such deployment of it.
         Unavailable: If the Prefect server does not answer.
     """
-    async with _server() as client:
+    async with server() as client:
         deployment = await _deployment(client, flow, on)
         store = await asyncio.to_thread(_local_store)
         run = await _created(client, deployment, f"{flow} on {on!r}", as_json(dict(parameters)), key=key)
@@ -223,52 +221,11 @@ async def adopt(flow: str, /, *, on: str, key: str, parameters: Mapping[str, Any
     return Submitted(str(run.id), run.name, url, flow, on, store)
 
 
-def landed(bucket: str, key: str, version: str = "", **details: Any) -> str:
-    """Raise the event `volvox.data.landed`: an object with labelled data is in a bucket.
-
-    The server has it when this returns. Automations start from it, e.g. a retraining
-    (`deployments/automations/retrain-on-landed.yaml`). Told twice of the same version, they act once.
-
-    Args:
-        bucket: The bucket.
-        key: The object's key.
-        version: The store's version id of it, if it has any.
-        details: More for the event's payload, e.g. `size` in bytes.
-
-    Returns:
-        The event's id.
-
-    Raises:
-        InvalidInput: If bucket or key is empty, or a detail is no JSON.
-        Unavailable: If the Prefect server does not answer.
-    """
-    return result_of(alanded(bucket, key, version, **details))
-
-
-async def alanded(bucket: str, key: str, version: str = "", **details: Any) -> str:
-    """The same as `landed`, for a coroutine."""
-    if not bucket or not key:
-        raise InvalidInput(f"bucket {bucket!r} and key {key!r} name no object; give both")
-    resource = f"s3.{bucket}/{key}"
-    event = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{resource}?versionId={version}") if version else uuid.uuid4())
-    told = {
-        "id": event,
-        "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "event": LANDED,
-        "resource": {"prefect.resource.id": resource, "prefect.resource.name": key},
-        "payload": {**as_json(details), "bucket": bucket, "key": key, "version": version},
-    }
-    async with _server() as client:
-        send: Any = client.request  # its type lists the paths that it knows
-        await send("POST", "/events", json=[told])
-    return event
-
-
 # -- inside ------------------------------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def _server() -> AsyncIterator[PrefectClient]:
+async def server() -> AsyncIterator[PrefectClient]:
     """A client of this home's Prefect server, with its settings for as long as the block lasts."""
     from volvox.stack import stack
 
@@ -378,7 +335,7 @@ async def _ended(submitted: Submitted[Any], timeout_seconds: Seconds) -> FlowRun
 
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     heard, pause = time.monotonic(), _FIRST_LOOK_SECONDS
-    async with _server() as client:
+    async with server() as client:
         while True:
             try:
                 run = await client.read_flow_run(uuid.UUID(submitted.id))

@@ -1,8 +1,8 @@
 """Folders of the jobs that are under way, and their logs.
 
-    dispatch/work/<job>/in/<name>     the object, fetched
-    dispatch/work/<job>/out/...       what the model or script wrote
-    dispatch/work/<job>/done.json     it has answered, and this is what it wrote: what remains is to publish it
+    dispatch/jobs/<job>/in/<name>     the object, fetched
+    dispatch/jobs/<job>/out/...       what the model or script wrote
+    dispatch/jobs/<job>/done.json     it has answered, and this is what it wrote: what remains is to publish it
     dispatch/logs/<job>.log           what it printed
     dispatch/kept/<job>/...           answers of calls, and of a function that has no output place
     dispatch/calls/<id>/<name>        the file of a call, see `volvox.dispatch.calls`
@@ -88,7 +88,7 @@ class Work:
 def work_of(home: Home, job: str) -> Work:
     """The folders of job `job`."""
     root = home.root / "dispatch"
-    return Work(root / "work" / job, root / "logs" / f"{job}.log", root / "kept" / job)
+    return Work(root / "jobs" / job, root / "logs" / f"{job}.log", root / "kept" / job)
 
 
 def forget(home: Home, jobs: Iterable[Job]) -> None:

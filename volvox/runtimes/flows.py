@@ -89,10 +89,10 @@ class FlowRuntime:
         return Outcome(call.job, seconds=monotonic() - began, outputs=told)
 
     async def _told(self, function: Function, call: Call) -> None:
-        from volvox import submitting
+        from volvox import landing
 
         bucket = call.place.partition("://")[2] or call.place
-        await submitting.alanded(bucket, call.key, call.version, function=function.name, job=call.job)
+        await landing.alanded(bucket, call.key, call.version, function=function.name, job=call.job)
 
 
 def source(place: str, key: str, version: str) -> str:
