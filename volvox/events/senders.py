@@ -6,15 +6,12 @@ to be kept as it is, since the receiver computes the signature, too.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ import yaml
 
 from volvox.errors import InvalidInput, NotFound
 from volvox.places import split
+from volvox.private_files import rewriting
 
 TOKEN = "volvox_"  # noqa: S105 - how tokens begin, so that tools which look for secrets find them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
@@ -162,24 +160,11 @@ def remove(path: Path, name: str) -> None:
 @contextmanager
 def _changing(path: Path) -> Iterator[dict[str, Sender]]:
     """The senders by name, written back when the block ends without an error; one process at a time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise InvalidInput(f"senders cannot be kept in {path} ({error.strerror}); name another file") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with rewriting(path, "senders") as write:
         senders = {one.name: one for one in read(path)} if path.exists() else {}
         yield senders
         told = {name: _said(one) for name, one in sorted(senders.items())}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
-        with os.fdopen(handle, "w") as stream:
-            yaml.safe_dump(told, stream, sort_keys=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    finally:
-        os.close(lock)
+        write(yaml.safe_dump(told, sort_keys=False))
 
 
 def _said(sender: Sender) -> dict[str, Any]:

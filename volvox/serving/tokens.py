@@ -6,21 +6,19 @@ passwords, which can be guessed; nobody guesses 256 random bits, and a slow hash
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from volvox.errors import InvalidInput, NotFound
+from volvox.private_files import rewriting
 
 _PREFIX = "volvox_"  # so that tools which look for secrets in code find it
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,99}):\s*sha256:([0-9a-f]{64})")
@@ -123,27 +121,10 @@ def remove(path: Path, name: str) -> None:
 @contextmanager
 def _changing(path: Path) -> Iterator[dict[str, str]]:
     """The tokens, written back when the block ends without an error; one process at a time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise InvalidInput(f"tokens cannot be kept in {path} ({error.strerror}); name another file") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with rewriting(path, "tokens") as write:
         hashes = read(path) if path.exists() else {}
         yield hashes
-        text = "".join(f"{name}: sha256:{kept}\n" for name, kept in sorted(hashes.items()))
-        try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
-        except OSError as error:
-            raise InvalidInput(f"tokens cannot be kept in {path} ({error.strerror}); name another file") from error
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    finally:
-        os.close(lock)
+        write("".join(f"{name}: sha256:{kept}\n" for name, kept in sorted(hashes.items())))
 
 
 def _hash(token: str) -> str:

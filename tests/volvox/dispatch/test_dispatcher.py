@@ -10,7 +10,7 @@ from volvox.dispatch.dispatcher import Dispatcher
 from volvox.dispatch.doing import Applied
 from volvox.dispatch.work import work_of
 from volvox.errors import InvalidInput
-from volvox.inbox import Arrival, NewJob
+from volvox.inbox import Arrival, Job, NewJob
 from volvox.places import open_place, split
 
 
@@ -201,16 +201,22 @@ def test_what_is_under_way_is_given_back_when_the_dispatcher_ends(site: Site, mo
     asyncio.run(check())
 
 
+def taken_by_one_that_is_dead(site: Site) -> Job:
+    """A job that a dispatcher had begun when it was killed."""
+    (site.source / "a.png").write_bytes(b"abc")
+    place = f"file://{site.source}"
+    found = open_place(place).find("a.png")
+    assert found is not None
+    site.inbox.enter([NewJob("f", place, "a.png", found.version)])
+    (job,) = site.inbox.take("f", 1, "one that is dead")
+    return job
+
+
 def test_answers_of_a_killed_dispatcher_are_published_not_made_again(site: Site) -> None:
     """It was killed after the answer and before it was published; the next one finds `done.json`."""
 
     async def check() -> None:
-        (site.source / "a.png").write_bytes(b"abc")
-        place = f"file://{site.source}"
-        found = open_place(place).find("a.png")
-        assert found is not None
-        site.inbox.enter([NewJob("f", place, "a.png", found.version)])
-        (job,) = site.inbox.take("f", 1, "one that is dead")
+        job = taken_by_one_that_is_dead(site)
         work = work_of(site.home, job.id)
         work.begin()
         (work.output / "a.png.json").write_text('{"size": 42}')
@@ -228,12 +234,7 @@ def test_an_answer_that_is_there_is_not_written_again(site: Site) -> None:
     """It was killed after publishing and before it said so."""
 
     async def check() -> None:
-        (site.source / "a.png").write_bytes(b"abc")
-        place = f"file://{site.source}"
-        found = open_place(place).find("a.png")
-        assert found is not None
-        site.inbox.enter([NewJob("f", place, "a.png", found.version)])
-        (job,) = site.inbox.take("f", 1, "one that is dead")
+        job = taken_by_one_that_is_dead(site)
         there = site.target / f"a.png.{job.id[:8]}.json"
         there.write_text('{"size": 7}')
         async with dispatching(site) as here:
