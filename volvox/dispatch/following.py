@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from volvox.disks import replace_text
 from volvox.dispatch.dispatcher import Dispatcher, as_told
 from volvox.dispatch.doing import Applied
 from volvox.errors import VolvoxError
@@ -109,7 +109,7 @@ class Following:
             text = json.dumps({"holder": self._dispatcher.holder, "functions": lanes, "troubles": troubles})
             if text != self._told:
                 with contextlib.suppress(OSError):
-                    await asyncio.to_thread(_write, state_file(self._home), text)
+                    await asyncio.to_thread(replace_text, state_file(self._home), text)
                     self._told = text
             await asyncio.sleep(_TELL_SECONDS)
 
@@ -142,7 +142,7 @@ def keep_warm(home: Home, name: str, seconds: float) -> None:
     path = home.root / "dispatch" / "warm.json"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     told = {key: until for key, until in _warm(home).items() if until > time.time()}
-    _write(path, json.dumps({**told, name: time.time() + seconds}))
+    replace_text(path, json.dumps({**told, name: time.time() + seconds}))
 
 
 def is_warm(home: Home, applied: Applied, now: float | None = None) -> bool:
@@ -158,10 +158,3 @@ def _warm(home: Home) -> dict[str, float]:
         return json.loads((home.root / "dispatch" / "warm.json").read_bytes())
     except (OSError, ValueError):
         return {}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

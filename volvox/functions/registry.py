@@ -11,9 +11,7 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from volvox.disks import telling_full_disks
+from volvox.disks import replace_text, telling_full_disks
 from volvox.errors import InvalidInput, NotFound
 from volvox.functions.chains import refuse_loops
 from volvox.functions.definition import NAME, Function
@@ -346,17 +344,7 @@ def _point(home: Home, name: str, version: str) -> None:
 
 def _replace(path: Path, told: dict[str, Any], home: Home) -> None:
     with telling_full_disks(home.root):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(told, stream, indent=1, ensure_ascii=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
+        replace_text(path, json.dumps(told, indent=1, ensure_ascii=False))
 
 
 @contextlib.contextmanager

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from volvox.disks import telling_full_disks
+from volvox.disks import replace_text, telling_full_disks
 from volvox.errors import InvalidInput, NotFound
 from volvox.pools import yaml_editing
 from volvox.pools.definition import HERE, NAME, Offers, PoolDefinition, PoolType
@@ -180,7 +177,8 @@ def _change(
     pool = parse_pool(text, path)
     changed = new or text != before
     if changed and not dry_run:
-        _replace(path, text, home)
+        with telling_full_disks(home.root):
+            replace_text(path, text)
     return Change(path, text, changed, pool)
 
 
@@ -192,21 +190,6 @@ def _standing(text: str, keys: tuple[str, ...]) -> tuple[Any, ...]:
             return ()
         found = found[key]
     return (found,)
-
-
-def _replace(path: Path, text: str, home: Home) -> None:
-    with telling_full_disks(home.root):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
-        try:
-            with os.fdopen(handle, "w") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
 
 
 def _sentence(path: Path, lines: Mapping[tuple[str, ...], int], error: Any) -> str:

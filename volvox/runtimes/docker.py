@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
@@ -343,11 +344,7 @@ class DockerRuntime:
             await asyncio.shield(self._swept)
 
     def _write(self, name: str, told: dict[str, Any]) -> None:
-        path = self.folder / name / "deployed.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(told))
-        temporary.replace(path)
+        replace_text(self.folder / name / "deployed.json", json.dumps(told))
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, VolvoxError
 from volvox.functions.definition import Function
 from volvox.modules import interpreter
@@ -335,10 +336,7 @@ class LocalRuntime:
         return self._all[name]
 
     def _write(self, name: str, told: dict[str, Any]) -> None:
-        path = self.folder / name / "deployed.json"
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(told))
-        temporary.replace(path)
+        replace_text(self.folder / name / "deployed.json", json.dumps(told))
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
