@@ -107,8 +107,12 @@ def _task(image: str, cluster: str) -> float:
         family="volvox-bench-bare", requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512",
         containerDefinitions=[{"name": "bare", "image": image, "command": _SAYS_WHEN, "essential": True}],
     )  # fmt: skip
+    subnets = [one["SubnetId"] for one in boto3.client("ec2").describe_subnets()["Subnets"]]
     began = time.monotonic()
-    (task,) = ecs.run_task(cluster=cluster, taskDefinition="volvox-bench-bare", launchType="FARGATE")["tasks"]
+    (task,) = ecs.run_task(
+        cluster=cluster, taskDefinition="volvox-bench-bare", launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": {"subnets": subnets[:1], "assignPublicIp": "ENABLED"}},
+    )["tasks"]  # fmt: skip
     while True:
         (told,) = ecs.describe_tasks(cluster=cluster, tasks=[task["taskArn"]])["tasks"]
         if told["lastStatus"] == "STOPPED":
