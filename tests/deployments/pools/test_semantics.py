@@ -196,7 +196,7 @@ def test_a_registry_that_refuses_is_told_with_what_to_do(pool: Pool, status: int
             "ecs": "execution_role_arn",
         }
         began = time.monotonic()
-        # Docker cannot tell 403 from an image that does not exist, and says so, also below Kubernetes; then the sentence
+        # Docker cannot tell 403 from an image that does not exist, and says so, below Kubernetes too; then the sentence
         # names both remedies.
         hidden = r"|not found: .*pull access denied .*if it is there" if pool.kind != "ecs" and status == 403 else ""
         said = rf"[Ii]mage .*private:1 was (refused by its registry{hidden})"
