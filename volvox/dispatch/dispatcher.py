@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 from volvox.dispatch.doing import Applied, Doing
 from volvox.dispatch.matching import Split
-from volvox.dispatch.policy import Demand, wanted
 from volvox.dispatch.publishing import Open
 from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
+from volvox.elasticity.policy import JOB_WEIGHT, START_WEIGHT, Demand, learned, wanted
 from volvox.errors import VolvoxError
 from volvox.inbox import Inbox, Job
 from volvox.runtimes.interface import Outcome, Runtime, Status
@@ -88,9 +88,9 @@ class Lane:
         """Remember what jobs and starts take."""
         for one in outcomes:
             if not one.kind:
-                self.job_seconds += (0.2 if self.job_seconds else 1.0) * (one.seconds - self.job_seconds)
+                self.job_seconds = learned(self.job_seconds, one.seconds, JOB_WEIGHT)
             if one.started_seconds:
-                self.start_seconds += (0.3 if self.start_seconds else 1.0) * (one.started_seconds - self.start_seconds)
+                self.start_seconds = learned(self.start_seconds, one.started_seconds, START_WEIGHT)
 
 
 class Dispatcher:
