@@ -120,7 +120,7 @@ def test_a_mistake_is_told_with_file_line_and_key(tmp_path: Path, text: str, lin
 )
 def test_a_mistake_of_a_table_is_told_with_file_line_and_column(tmp_path: Path, table: str, told: str) -> None:
     (tmp_path / "jobs.csv").write_text(table)
-    with pytest.raises(InvalidInput, match="jobs.csv") as error:
+    with pytest.raises(InvalidInput, match=r"jobs\.csv") as error:
         read(written(tmp_path, "jobs: {csv: jobs.csv}"))
     assert told in str(error.value)
 
