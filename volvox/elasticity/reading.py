@@ -71,7 +71,7 @@ def _scenario(top: Entries, reading: Reading) -> Scenario | None:
     else:
         work = _jobs(Entries(jobs, reading), reading)
     image = top.inner("image")
-    pull = image.take("pull_seconds", number(0, _LONGEST), 0.0)
+    pull = image.take("pull_seconds", _seconds, 0.0)
     prefetched = image.take("prefetched", truth, False)
     instances = _instances(top.inner("instances"), work, reading)
     nodes_value = top.get("nodes")
@@ -118,7 +118,7 @@ def _jobs(entries: Entries, reading: Reading) -> tuple[Work, ...]:
 
 def _arrivals(entries: Entries, way: str, reading: Reading) -> list[float]:
     if way == "at_seconds":
-        listed = [reading.tried(number(0, _LONGEST), one, 0.0) for one in entries.items("at_seconds")]
+        listed = [reading.tried(_seconds, one, 0.0) for one in entries.items("at_seconds")]
         if not listed or len(listed) > MOST_JOBS:
             value = cast(Value, entries.get("at_seconds"))
             reading.mistakes.append(str(value.wrong(f"has {len(listed)} jobs; give 1 to {MOST_JOBS:,}")))
@@ -153,8 +153,22 @@ def _runs(entries: Entries, count: int, reading: Reading) -> list[float]:
     return runs
 
 
+def _seconds(value: Value) -> float:
+    if (found := number(0)(value)) > _LONGEST:
+        raise value.wrong(f"is {value.told}, which is longer than ten years; write seconds")
+    return found
+
+
+def _pause(value: Value) -> float:
+    """Seconds that may be negative."""
+    found = value.plain()
+    if value.kind != "number" or abs(found) > _LONGEST:
+        raise value.wrong(f"is {value.told}; write seconds, negative where two jobs overlap")
+    return float(found)
+
+
 def _run_seconds(value: Value) -> float:
-    found = number(0, _LONGEST)(value)
+    found = _seconds(value)
     if not found:
         raise value.wrong("is 0; a job takes some time, give seconds above 0")
     return found
@@ -174,7 +188,7 @@ def _table(value: Value, reading: Reading) -> list[Work]:
         if "run_seconds" not in header:
             raise Wrong(f"{path}:{lines[0][0] if lines else 1}: there is no column run_seconds; there are {header}")
         found = [
-            _row(path, line, dict(zip(header, cells, strict=False)))
+            _row(path, line, dict.fromkeys(header, "") | dict(zip(header, cells, strict=False)))
             for (line, _), cells in zip(lines[1:], rows, strict=False)
         ]
     except csv.Error as error:
@@ -205,16 +219,15 @@ def _in_order(work: Any) -> tuple[Work, ...]:
 
 
 def _instances(entries: Entries, work: Sequence[Work], reading: Reading) -> Instances:
-    seconds = number(0, _LONGEST)
     kept = entries.take("kept", truth, False)
     found = Instances(
         kept=kept,
-        start_seconds=entries.take("start_seconds", seconds, 0.0),
-        between_seconds=entries.take("between_seconds", number(-_LONGEST, _LONGEST), 0.0),
+        start_seconds=entries.take("start_seconds", _seconds, 0.0),
+        between_seconds=entries.take("between_seconds", _pause, 0.0),
         least=entries.take("min", whole(0, 1_000), 0),
         most=entries.take("max", whole(1, 100_000), 1_000),
-        idle_seconds=entries.take("idle_seconds", seconds, 300.0),
-        expected_seconds=entries.take("expected_seconds", seconds, -1.0),
+        idle_seconds=entries.take("idle_seconds", _seconds, 300.0),
+        expected_seconds=entries.take("expected_seconds", _seconds, -1.0),
     )
     _refuse_rest(entries, "instances")
     if found.least > found.most:
@@ -238,7 +251,7 @@ def _instances(entries: Entries, work: Sequence[Work], reading: Reading) -> Inst
 
 
 def _nodes(entries: Entries, reading: Reading) -> Nodes:
-    seconds, some = number(0, _LONGEST), whole(0, MOST_NODES)
+    some = whole(0, MOST_NODES)
     least = entries.take("min", some, 0)
     most = entries.take("max", some, max(1, least))
     found = Nodes(
@@ -246,8 +259,8 @@ def _nodes(entries: Entries, reading: Reading) -> Nodes:
         most=most,
         at_start=entries.take("at_start", some, least),
         slots=entries.take("slots", whole(0, 1_000), 1),
-        boot_seconds=entries.take("boot_seconds", seconds, 0.0),
-        idle_seconds=entries.take("idle_seconds", seconds, 300.0),
+        boot_seconds=entries.take("boot_seconds", _seconds, 0.0),
+        idle_seconds=entries.take("idle_seconds", _seconds, 300.0),
         policy=cast(PolicyName, entries.take("policy", choice(*POLICY_NAMES), "needed")),
     )
     _refuse_rest(entries, "nodes")
