@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from volvox.elasticity.policy import Demand, last_begins_in, wanted
+from volvox.elasticity.policy import Demand, wanted
 from volvox.functions.definition import Function
 from volvox.pricing.charges import Charge
 from volvox.runtimes.interface import Outcome
+
+_PRECISION = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,17 @@ def foreseen(function: Function, seen: Seen, ahead: int) -> dict[str, Any]:
     if not run:
         return {}
     scaling = function.scaling
-    demand = Demand(ahead + 1, seen.at_work, seen.instances, job_seconds=run, start_seconds=seen.start_seconds)
-    instances = max(1, seen.instances, wanted(demand, scaling))
-    slots = instances * scaling.concurrency * (scaling.batch if function.model else 1)
-    cold = 0.0 if seen.instances else seen.start_seconds
-    over = ahead + 1 - max(0, slots - seen.at_work)  # of it and those before it, so many find no free slot
-    wait = cold + last_begins_in(max(0, over), slots, run, run / slots)
+    if function.model:
+        demand = Demand(ahead + 1, seen.at_work, seen.instances, job_seconds=run, start_seconds=seen.start_seconds)
+        slots = scaling.concurrency * scaling.batch
+        more = max(1, wanted(demand, scaling)) - seen.instances
+        ready = [*_present(seen.instances * slots, seen.at_work, run), *[seen.start_seconds] * (max(0, more) * slots)]
+        wait = begins_in(ahead, ready, run)
+        cold = 0.0 if seen.instances else seen.start_seconds
+    else:  # each job has a container of its own, which is started first
+        cold = seen.start_seconds
+        ready = _present(scaling.max_scale * scaling.concurrency, seen.at_work, run + cold)
+        wait = cold + begins_in(ahead, ready, run + cold)
     return {
         "wait_seconds": round(wait, 3),
         "run_seconds": round(run, 3),
@@ -59,6 +66,25 @@ def foreseen(function: Function, seen: Seen, ahead: int) -> dict[str, Any]:
         "currency": seen.charge.currency if seen.charge else "",
         "said": "from its last jobs" if seen.job_seconds else "as placement.call_seconds says",
     }
+
+
+def begins_in(ahead: int, ready: Sequence[float], job_seconds: float) -> float:
+    """When the job after `ahead` others begins, if slots that are free at the times `ready` take them in turn.
+
+    Args:
+        ahead: Jobs before it.
+        ready: For each slot in how many seconds it can begin its first job.
+        job_seconds: What each takes; above 0.
+    """
+    free = sorted(ready)
+    if ahead < len(free) and free[ahead] - free[0] <= job_seconds:  # nobody has a second turn before
+        return free[ahead]
+    low, high = free[0], free[-1] + job_seconds * (ahead // len(free) + 1)
+    while high - low > _PRECISION * max(1.0, high):
+        middle = (low + high) / 2
+        begun = sum(int((middle - time) / job_seconds) + 1 for time in free if time <= middle)
+        low, high = (low, middle) if begun > ahead else (middle, high)
+    return high
 
 
 def from_state(told: Mapping[str, Any], name: str) -> Seen:
@@ -94,3 +120,9 @@ def bill(outcomes: Sequence[Outcome], charge: Charge | None, before: Mapping[str
         return dict(before)
     each = (charge.cost(seconds) - charge.call) / len(outcomes) + charge.call
     return {"cost": before.get("cost", 0.0) + each, "currency": charge.currency}
+
+
+def _present(slots: int, at_work: int, job_seconds: float) -> list[float]:
+    """When each of the slots there are is free: those at work one after the other, as they were begun."""
+    busy = min(slots, at_work)
+    return [0.0] * (slots - busy) + [job_seconds * (index + 1) / busy for index in range(busy)]

@@ -16,6 +16,7 @@ from volvox.settings import Home
 if TYPE_CHECKING:
     from volvox.functions.definition import Function
     from volvox.functions.registry import Change
+    from volvox.pricing.choice import Choice
 
 _MISSING = 4
 _RUNTIMES = ("auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar")
@@ -280,18 +281,27 @@ def _tell(changes: Sequence[Change], dry_run: bool) -> None:
 
 def _tell_choices(home: Home, functions: Sequence[Function], prefix: str = "") -> None:
     """Where those go whose runtime is `auto`, and why."""
-    from volvox.pricing.checks import choice_lines, choices
+    from volvox.pricing.checks import choice_lines
 
-    for name, choice in choices(home, *functions).items():
+    for name, choice in _choices(home, functions).items():
         for line in choice_lines(name, choice):
             click.echo(prefix + line)
 
 
 def _choice_values(home: Home, functions: Sequence[Function]) -> dict[str, Any]:
-    from volvox.pricing.checks import choices
     from volvox.pricing.choice import as_values
 
-    return {name: as_values(choice) for name, choice in choices(home, *functions).items()}
+    return {name: as_values(choice) for name, choice in _choices(home, functions).items()}
+
+
+def _choices(home: Home, functions: Sequence[Function]) -> dict[str, Choice]:
+    from volvox.pricing.checks import choices
+
+    try:
+        return choices(home, *functions)
+    except InvalidInput as error:  # of a file of prices or pools: what was asked is done all the same
+        _warn([f"nobody can tell where it goes: {error}"])
+        return {}
 
 
 def _print_changes(changes: Sequence[Change], dry_run: bool, **more: Any) -> None:

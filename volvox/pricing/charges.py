@@ -14,6 +14,10 @@ _LAMBDA_MB, _TASK_MB, _TASK_CPU = 512, 512, 0.25
 _HOUR = 3600.0
 
 
+class NoMachine(InvalidInput):
+    """No machine of AWS Batch whose price is known has what a function may use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """A price.
@@ -75,7 +79,7 @@ def of_batch(function: Function, prices: Prices) -> Charge:
     """The cheapest EC2 machine that is large enough, whose whole hour is charged also while it waits.
 
     Raises:
-        InvalidInput: If none of those whose price is known is large enough.
+        NoMachine: If none of those whose price is known is large enough.
     """
     name, machine = machine_for(function, prices)
     least = prices.ec2.least_seconds
@@ -87,7 +91,7 @@ def machine_for(function: Function, prices: Prices) -> tuple[str, Machine]:
     """Name and kind of the cheapest machine of AWS Batch that has what the function may use.
 
     Raises:
-        InvalidInput: As for `of_batch`.
+        NoMachine: As for `of_batch`.
     """
     needs = function.resources
     fitting = [
@@ -99,8 +103,6 @@ def machine_for(function: Function, prices: Prices) -> tuple[str, Machine]:
     ]
     if not fitting:
         asked = f"{needs.cpu or 1:g} CPU, {needs.memory_mb or 0} MB, {needs.gpus} GPUs"
-        raise InvalidInput(
-            f"no EC2 machine whose price is known has {asked}; add one to prices.yaml under ec2: machines"
-        )
+        raise NoMachine(f"no EC2 machine whose price is known has {asked}; add one to prices.yaml under ec2: machines")
     _, name, machine = min(fitting, key=lambda each: each[:2])
     return name, machine

@@ -10,12 +10,11 @@ from typing import Any
 
 import yaml
 
-from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.pools.definition import Offers, PoolDefinition
 from volvox.pools.files import read_pools
 from volvox.pools.machine import this_machine
-from volvox.pricing.charges import Charge, of_batch, of_fargate, of_hour, of_lambda, of_pool
+from volvox.pricing.charges import Charge, NoMachine, of_batch, of_fargate, of_hour, of_lambda, of_pool
 from volvox.pricing.choice import Choice, Limits, Place, choose, lacks
 from volvox.pricing.prices import Prices, read_prices
 from volvox.settings import Home
@@ -74,19 +73,14 @@ def _known(home: Home) -> _Known:
 
 
 def _place(name: str, function: Function, here: _Known) -> Place:
-    cannot = _cannot(name, function)
-    if cannot:
-        return Place(name, cannot=cannot)
     if name == "lambda-batch":
         return _lambda_or_batch(function, here)
     known = _runtimes()[name]
-    limits, charge = _limits(name, known, here), Charge()
+    limits, charge, cannot = _limits(name, known, here), Charge(), _cannot(name, function)
     try:
         charge = _charge(name, function, here)
-    except InvalidInput as error:
-        cannot = f"does not fit: {error}" if name == "batch" else ""
-        if not cannot:
-            raise
+    except NoMachine as error:
+        cannot = cannot or f"does not fit: {error}"
     keep = known.get("keep_seconds", function.scaling.idle_seconds if function.model else 0.0)
     cold = here.pools[name].startup_seconds if name == "kubernetes" else known["cold_seconds"]
     return Place(name, limits, charge, cold, keep, cannot)

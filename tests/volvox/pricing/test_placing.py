@@ -156,7 +156,7 @@ def test_a_file_says_what_its_owner_prefers(tmp_path: Path) -> None:
         ("{prefer: dearest}", "f.yaml:3: placement.prefer is 'dearest'"),
         ("{prefer: 2}", "placement.prefer is 2; write a number from 0 to 1"),
         ("{call_seconds: -1}", "placement.call_seconds is -1"),
-        ("{among: [auto]}", "placement.among is 'auto'"),
+        ("{among: [auto]}", "placement.among.0 is 'auto'"),
         ("{among: [moon]}", "allowed are local, docker, kubernetes"),
         ("{cost: 1}", "there is no key 'placement.cost'"),
     ],
