@@ -155,11 +155,18 @@ def learned(before: float, seen: float, weight: float) -> float:
 
 
 def _grown(present: int, useful: int, late: Callable[[int], bool]) -> int:
-    """So many more than `present` as come in time, at least one and `useful` at most."""
-    target = max(1, present)
-    while target < useful and late(target):
-        target += 1
-    return target
+    """So many more than `present` as come in time, at least one and `useful` at most.
+
+    Args:
+        present: How many there are.
+        useful: More would have nothing to do.
+        late: Whether so many would keep jobs waiting for longer than another takes; the more, the less.
+    """
+    low, high = max(1, present), useful
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if late(middle) else (low, middle)
+    return low
 
 
 def _nodes(demand: NodeDemand, limits: NodeLimits, grown: Callable[[int], int]) -> int:

@@ -125,10 +125,9 @@ class _Simulation:
             ready = self._clock.now + self._start
             self._room.free_at(ready)
             self._clock.at(ready, lambda one=instance: heapq.heappush(self._ready, one.number))
-        for number in sorted(self._ready, reverse=True)[: max(0, self._there - target)]:
-            self._end(self._instances[number])
-        self._ready = [number for number in self._ready if not self._instances[number].ended]
-        heapq.heapify(self._ready)
+        if self._there > target:
+            for number in sorted(self._ready, reverse=True)[: self._there - target]:
+                self._end(self._instances[number])
         if self._idle_since is not None:
             self._clock.look(self._idle_since + micro(self._told.idle_seconds))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from volvox.dispatch import dispatcher
@@ -50,6 +50,18 @@ def test_instances_stay_within_their_limits(
 ) -> None:
     scaling = Scaling(min_scale=least, max_scale=most, batch=1)
     assert least <= wanted(Demand(waiting, at_work, there, idle, job, start), scaling) <= most
+
+
+@given(st.integers(0, 300), st.integers(0, 60), times, times, st.integers(1, 80))
+def test_as_many_instances_as_one_after_the_other_would_still_help(
+    waiting: int, there: int, job: float, start: float, most: int
+) -> None:
+    assume(all(abs(waiting * job / number - start) > 1e-6 for number in range(1, most + 1)))  # rounding decides these
+    target = max(1, there)
+    while target < min(waiting, most) and (not job or waiting * job / target > start):
+        target += 1
+    demand = Demand(waiting, 0, there, job_seconds=job, start_seconds=start)
+    assert wanted(demand, Scaling(max_scale=most, batch=1)) == min(target if waiting else there, most)
 
 
 @given(st.integers(1, 500), st.integers(1, 40), times, times)
