@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 HERE = ("local", "docker", "flow")
 
 
-def runtime_of(function: Function, home: Home, opened: Collection[str] = HERE) -> str:
+def runtime_of(function: Function, home: Home | None = None, opened: Collection[str] = HERE) -> str:
     """Name of the runtime that a function runs on; `auto` goes where its needs, time and price say.
 
     Args:
         function: The function, filled with what its model's metadata says.
-        home: Whose pools and prices count.
+        home: Whose pools and prices count; None: the environment's.
         opened: The runtimes that there are.
 
     Raises:
@@ -34,7 +34,7 @@ def runtime_of(function: Function, home: Home, opened: Collection[str] = HERE) -
         return "flow"
     if function.runtime != "auto":
         return function.runtime
-    choice = choice_of(function, home, opened)
+    choice = choice_of(function, home or Home.current(), opened)
     if not choice.runtime:
         reasons = "; ".join(one.reason for one in choice.candidates if not one.place.closed)
         closed = [one.place.runtime for one in choice.candidates if one.place.closed and not one.lacks]
