@@ -251,7 +251,7 @@ def _instances(entries: Entries, work: Sequence[Work], reading: Reading) -> Inst
 
 
 def _nodes(entries: Entries, reading: Reading) -> Nodes:
-    some = whole(0, MOST_NODES)
+    some, before = whole(0, MOST_NODES), len(reading.mistakes)
     least = entries.take("min", some, 0)
     most = entries.take("max", some, max(1, least))
     found = Nodes(
@@ -265,11 +265,11 @@ def _nodes(entries: Entries, reading: Reading) -> Nodes:
     )
     _refuse_rest(entries, "nodes")
     for key, value in (("max", found.most), ("slots", found.slots)):
-        if not value and not reading.mistakes:
+        if not value:
             told = "is 0, so that there is no slot and no job would ever begin; give 1 or more"
             reading.mistakes.append(str(cast(Value, entries.get(key)).wrong(told)))
     for key, value in (("min", found.least), ("at_start", found.at_start)):
-        if value > found.most and not reading.mistakes:
+        if value > found.most and len(reading.mistakes) == before:
             given = cast(Value, entries.get(key) or entries.get("min"))
             reading.mistakes.append(str(given.wrong(f"is {value}, and max is {found.most}; it is never larger")))
     return found

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.volvox.dispatch.conftest import Site, Tame, dispatching, function
 from volvox.disks import replace_text
 from volvox.dispatch import calls
+from volvox.dispatch.dispatcher import as_told
 from volvox.dispatch.foreseeing import Seen, begins_in, bill, foreseen, from_state
 from volvox.dispatch.job_commands import jobs
 from volvox.dispatch.state import deployed, state_file
@@ -24,7 +25,7 @@ from volvox.functions import registry
 from volvox.functions.definition import Function
 from volvox.pools import files
 from volvox.pricing.charges import Charge
-from volvox.runtimes.interface import Outcome
+from volvox.runtimes.interface import Instance, Outcome, Status
 from volvox.settings import Home
 
 PRICED = Charge(second=0.01, call=0.5, currency="EUR")
@@ -176,6 +177,28 @@ def test_a_call_is_foreseen_from_what_the_dispatcher_told_others(site: Site) -> 
     job = calls.call(site.home, site.inbox, "f", handed)
     assert job.foreseen["wait_seconds"] == 1.5
     assert job.foreseen["cost"] == pytest.approx(3.5 * 0.01 + 0.5)
+
+
+def test_what_the_dispatcher_tells_others_is_what_it_foresees_by_itself(site: Site) -> None:
+    priced(site.home, 36.0)
+
+    async def scenario() -> None:
+        async with dispatching(site) as running:
+            running.drop("a.png")
+            await running.ended(1)
+            lane = running.dispatcher.lanes["f"]
+            lane.job_seconds, lane.start_seconds = 2.0, 1.5
+            ready, busy, starting = (Instance(str(each), "v1", each, 0.0) for each in ("ready", "busy", "starting"))
+            running.runtime.status = lambda name: answer(Status("ready", instances=(ready, busy, starting)))
+            told = json.loads(json.dumps(await as_told(lane)))
+            assert from_state({"functions": [told]}, "f") == lane.seen
+            assert (lane.seen.instances, lane.seen.charge) == (2, Charge(0.01, 0.01, said="36 an hour"))
+
+    asyncio.run(scenario())
+
+
+async def answer(status: Status) -> Status:
+    return status
 
 
 def test_a_function_that_the_dispatcher_never_told_of_is_not_known(tmp_path: Path) -> None:

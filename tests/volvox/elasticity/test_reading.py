@@ -137,7 +137,7 @@ def test_what_is_no_map_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
-    text = "jobs: {count: 0, run_seconds: -1}\nnodes: {max: -1}\nprices: {node_hour: x}\nextra: 1"
+    text = "jobs: {count: 0, run_seconds: -1}\nnodes: {max: -1, slots: 0}\nprices: {node_hour: x}\nextra: 1"
     with pytest.raises(InvalidInput) as error:
         read(written(tmp_path, text))
-    assert len(str(error.value).splitlines()) == 5
+    assert len(str(error.value).splitlines()) == 6
