@@ -15,17 +15,21 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from volvox.dispatch.doing import Applied, Doing
+from volvox.dispatch.foreseeing import Seen, foreseen
 from volvox.dispatch.matching import Split
-from volvox.dispatch.policy import Demand, wanted
 from volvox.dispatch.publishing import Open
 from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
-from volvox.errors import VolvoxError
+from volvox.elasticity.policy import JOB_WEIGHT, START_WEIGHT, Demand, learned, wanted
+from volvox.errors import InvalidInput, VolvoxError
+from volvox.functions.definition import Function
 from volvox.inbox import Inbox, Job
+from volvox.pricing.charges import Charge
+from volvox.pricing.placing import charge_of
 from volvox.runtimes.interface import Outcome, Runtime, Status
 from volvox.runtimes.opening import runtime_of
 from volvox.settings import Home
@@ -52,20 +56,26 @@ class Lane:
     Attributes:
         applied: The function and its version.
         runtime: Where it runs.
+        charge: What that costs; None: nobody knows.
         groups: What is under way: the task, and the jobs that it does.
         instances: How many instances were asked for last.
         idle_since: Since when there was less to do than the instances could; `time.monotonic`.
         job_seconds: What a job takes, smoothed.
         start_seconds: What a start takes, smoothed.
+        there: How many instances could answer when its runtime was asked last.
+        cold_seconds: What the next cold start takes, as it said then.
     """
 
     applied: Applied
     runtime: Runtime
+    charge: Charge | None = None
     groups: dict[asyncio.Task[list[Outcome]], list[Job]] = field(default_factory=dict)
     instances: int = 0
     idle_since: float = field(default_factory=time.monotonic)
     job_seconds: float = 0.0
     start_seconds: float = 0.0
+    there: int = 0
+    cold_seconds: float = 0.0
 
     @property
     def at_work(self) -> int:
@@ -84,13 +94,23 @@ class Lane:
         ahead = _AHEAD if self.applied.function.model else 1
         return scaling.max_scale * scaling.concurrency * ahead - len(self.groups)
 
+    @property
+    def seen(self) -> Seen:
+        """What the waits of its jobs are foreseen by."""
+        return Seen(self.at_work, self.there, self.job_seconds, self.cold_seconds or self.start_seconds, self.charge)
+
+    def look(self, status: Status) -> None:
+        """Remember what its runtime says of its instances."""
+        self.there = sum(one.state in ("ready", "busy") for one in status.instances)
+        self.cold_seconds = status.cold_start_seconds or 0.0
+
     def learn(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what jobs and starts take."""
         for one in outcomes:
             if not one.kind:
-                self.job_seconds += (0.2 if self.job_seconds else 1.0) * (one.seconds - self.job_seconds)
+                self.job_seconds = learned(self.job_seconds, one.seconds, JOB_WEIGHT)
             if one.started_seconds:
-                self.start_seconds += (0.3 if self.start_seconds else 1.0) * (one.started_seconds - self.start_seconds)
+                self.start_seconds = learned(self.start_seconds, one.started_seconds, START_WEIGHT)
 
 
 class Dispatcher:
@@ -115,7 +135,7 @@ class Dispatcher:
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
         self._askers = ThreadPoolExecutor(_THREADS, "arrivals")
-        self._resolver = Resolver(inbox, open_place, self._askers)
+        self._resolver = Resolver(inbox, open_place, self._askers, self._foreseen)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
         self._ending = False
@@ -132,15 +152,15 @@ class Dispatcher:
             Unavailable: If the runtime's engine does not answer.
         """
         name = applied.function.name
-        runtime = self._runtime(applied)
         before = self._lanes.get(name)
-        if before and before.applied == applied and before.runtime is runtime:
+        if before and before.applied == applied:
             return
+        runtime, charge = await asyncio.to_thread(self._runtime, applied)
         await runtime.deploy(applied.function, version=applied.version)
         if before and before.runtime is runtime:
-            before.applied = applied
+            before.applied, before.charge = applied, charge
         else:
-            self._lanes[name] = Lane(applied, runtime)
+            self._lanes[name] = Lane(applied, runtime, charge)
             if before:
                 await self._drained(before)
                 await before.runtime.remove(name)
@@ -159,16 +179,19 @@ class Dispatcher:
         """What is deployed, by name."""
         return self._lanes
 
-    def _runtime(self, applied: Applied) -> Runtime:
-        from volvox.errors import InvalidInput
-
-        name = runtime_of(applied.function)
+    def _runtime(self, applied: Applied) -> tuple[Runtime, Charge | None]:
+        """Where a function runs, and what that costs; files are read."""
+        name = runtime_of(applied.function, self.home, self._runtimes)
         if name not in self._runtimes:
             there = ", ".join(sorted(self._runtimes))
             raise InvalidInput(
                 f"function {applied.function.name!r} runs on {name}, which is not here; here are {there}"
             )
-        return self._runtimes[name]
+        try:
+            return self._runtimes[name], charge_of(name, applied.function, self.home)
+        except VolvoxError as error:  # jobs are done all the same
+            log.error("function %r: nobody knows what it costs: %s", applied.function.name, error)
+            return self._runtimes[name], None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -300,8 +323,12 @@ class Dispatcher:
         due = await self._in_turn(self._inbox.next_wake)
         return due if due is not None else time.time() + _SCALE_SECONDS
 
+    def _foreseen(self, function: Function, ahead: int) -> dict[str, Any]:
+        lane = self._lanes.get(function.name)
+        return foreseen(function, lane.seen, ahead) if lane else {}
+
     def _begin(self, lane: Lane, jobs: list[Job]) -> None:
-        task = asyncio.create_task(self._doing.do(lane.applied, lane.runtime, jobs))
+        task = asyncio.create_task(self._doing.do(lane.applied, lane.runtime, jobs, lane.charge))
         lane.groups[task] = jobs
 
         def done(task: asyncio.Task[list[Outcome]]) -> None:
@@ -347,6 +374,7 @@ async def as_told(lane: Lane) -> dict[str, Any]:
         status = await lane.runtime.status(lane.applied.function.name)
     except VolvoxError as error:
         status = Status("failed", reason=str(error))
+    lane.look(status)
     return {
         "function": lane.applied.function.name,
         "version": lane.applied.version,
@@ -360,5 +388,6 @@ async def as_told(lane: Lane) -> dict[str, Any]:
         "wanted": lane.instances,
         "idle_seconds": lane.applied.function.scaling.idle_seconds,
         "job_seconds": round(lane.job_seconds, 4),
+        "charge": asdict(lane.charge) if lane.charge else None,
         "cold_start_seconds": round(status.cold_start_seconds or lane.start_seconds, 3),
     }

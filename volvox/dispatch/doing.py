@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from volvox.disks import full_behind
+from volvox.dispatch.foreseeing import bill
 from volvox.dispatch.matching import Split
 from volvox.dispatch.pausing import pause
 from volvox.dispatch.publishing import Open, publish, published_before, relative_key
@@ -21,6 +22,7 @@ from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.events.writing import notification
 from volvox.functions.definition import Function
 from volvox.inbox import Ending, Inbox, Job
+from volvox.pricing.charges import Charge
 from volvox.runtimes.interface import AGAIN, Call, Outcome, Runtime
 from volvox.settings import Home
 
@@ -65,15 +67,23 @@ class Doing:
     in_turn: Callable[[Callable[[], Any]], Awaitable[Any]]
     cancelled: set[str] = field(default_factory=set)
 
-    async def do(self, applied: Applied, runtime: Runtime, jobs: Sequence[Job]) -> list[Outcome]:
+    async def do(
+        self, applied: Applied, runtime: Runtime, jobs: Sequence[Job], charge: Charge | None = None
+    ) -> list[Outcome]:
         """Do jobs that were taken, together; each is ended in the inbox, whatever happens.
+
+        Args:
+            applied: Whose they are.
+            runtime: Where they are done.
+            jobs: The jobs.
+            charge: What that costs; None: nobody knows.
 
         Returns:
             The outcomes of those that an instance was asked about.
         """
         open_jobs = {job.id: job for job in jobs}
         try:
-            return await self._do(applied, runtime, open_jobs)
+            return await self._do(applied, runtime, open_jobs, charge)
         except asyncio.CancelledError:
             asked = [job for job in open_jobs.values() if job.id in self.cancelled]
             others = [job.id for job in open_jobs.values() if job.id not in self.cancelled]
@@ -90,7 +100,9 @@ class Doing:
             )
             return []
 
-    async def _do(self, applied: Applied, runtime: Runtime, open_jobs: dict[str, Job]) -> list[Outcome]:
+    async def _do(
+        self, applied: Applied, runtime: Runtime, open_jobs: dict[str, Job], charge: Charge | None
+    ) -> list[Outcome]:
         function = applied.function
         calls: list[Call] = []
         ready: list[Ending] = []
@@ -109,14 +121,16 @@ class Doing:
             async with asyncio.timeout(function.timeout_seconds + _GRACE_SECONDS):
                 outcomes = await runtime.invoke(function.name, calls)
         except TimeoutError:
-            limit = f"{function.timeout_seconds:g} s"
-            outcomes = [Outcome(call.job, "timeout", f"it took more than {limit}") for call in calls]
+            limit = function.timeout_seconds
+            outcomes = [Outcome(one.job, "timeout", f"it took more than {limit:g} s", seconds=limit) for one in calls]
         except (Unavailable, NotFound) as error:
             outcomes = [Outcome(call.job, "transient", str(error)) for call in calls]
         published = await asyncio.gather(
             *(self._off(self._ended, applied, open_jobs[one.job], one) for one in outcomes)
         )
-        await self._end(open_jobs, published)
+        await self._end(
+            open_jobs, [replace(one, bill=bill(outcomes, charge, open_jobs[one.id].bill)) for one in published]
+        )
         return outcomes
 
     # -- one job, in a thread ------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from volvox.disks import replace_text
 from volvox.dispatch.dispatcher import Dispatcher, as_told
 from volvox.dispatch.doing import Applied
+from volvox.dispatch.state import state_file
 from volvox.errors import VolvoxError
 from volvox.functions import registry
 from volvox.functions.definition import Function
@@ -112,19 +112,6 @@ class Following:
                     await asyncio.to_thread(replace_text, state_file(self._home), text)
                     self._told = text
             await asyncio.sleep(_TELL_SECONDS)
-
-
-def state_file(home: Home) -> Path:
-    """Where the dispatcher says what it has deployed."""
-    return home.root / "dispatch" / "state.json"
-
-
-def deployed(home: Home) -> dict[str, Any]:
-    """What the dispatcher said last: `{"functions": [...], "troubles": {NAME: REASON}}`; empty if it never ran."""
-    try:
-        return json.loads(state_file(home).read_bytes())
-    except (OSError, ValueError):
-        return {"functions": [], "troubles": {}}
 
 
 def signature(home: Home) -> str:

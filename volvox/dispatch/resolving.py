@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from volvox.dispatch.matching import Match, job_for, matches
 from volvox.dispatch.pausing import pause
@@ -17,6 +18,9 @@ from volvox.inbox import Inbox, NewJob, Waiting
 from volvox.places import Found
 from volvox.places.keys import checked
 
+Foresee = Callable[[Function, int], Mapping[str, Any]]
+
+_MOST_BEFORE = 10_000  # of jobs that are counted to foresee a wait
 _GONE_SECONDS = 60.0  # a bucket that is gone or refuses is asked again so often: somebody has to mend it
 
 log = logging.getLogger(__name__)
@@ -42,9 +46,18 @@ class _Asked:
 class Resolver:
     """Turns arrivals into jobs."""
 
-    def __init__(self, inbox: Inbox, open_place: Open, threads: Executor) -> None:
-        """`open_place` opens a URL with a function's credentials; `threads` ask places, several at a time."""
-        self._inbox, self._open, self._threads = inbox, open_place, threads
+    def __init__(
+        self, inbox: Inbox, open_place: Open, threads: Executor, foresee: Foresee = lambda _function, _ahead: {}
+    ) -> None:
+        """Ask places about arrivals.
+
+        Args:
+            inbox: Where arrivals are found and jobs entered.
+            open_place: Opens a URL with a function's credentials.
+            threads: Ask places, several at a time.
+            foresee: What a job of a function is thought to wait, take and cost that has so many before it.
+        """
+        self._inbox, self._open, self._threads, self._foresee = inbox, open_place, threads, foresee
 
     def resolve(self, functions: Iterable[Function], limit: int = 200) -> int:
         """Look at the arrivals that may be looked at; how many there were.
@@ -79,13 +92,21 @@ class Resolver:
     def _jobs(self, asked: Iterable[_Asked]) -> tuple[list[NewJob], list[tuple[NewJob, str]]]:
         jobs: list[NewJob] = []
         refused: list[tuple[NewJob, str]] = []
+        before: dict[str, int] = {}
         for one in asked:
             arrival = one.waiting.arrival
             if one.refused:
                 nothing = Found(one.match.key, arrival.version, 0, 0.0)
                 refused.append((job_for(one.match, arrival, nothing), one.refused))
             elif one.found is not None:
-                jobs.append(job_for(one.match, arrival, one.found))
+                function = one.match.function
+                if function.name not in before:
+                    before[function.name] = self._inbox.runnable(
+                        function.name, _MOST_BEFORE, priority=function.priority
+                    )
+                told = self._foresee(function, before[function.name])
+                before[function.name] += 1
+                jobs.append(replace(job_for(one.match, arrival, one.found), foreseen=told))
             elif not one.trouble:
                 log.info("%s is not in %s (any more)", arrival.key, arrival.place)
         return jobs, refused

@@ -16,6 +16,7 @@ from volvox.settings import Home
 if TYPE_CHECKING:
     from volvox.functions.definition import Function
     from volvox.functions.registry import Change
+    from volvox.pricing.choice import Choice
 
 _MISSING = 4
 _RUNTIMES = ("auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar")
@@ -59,12 +60,18 @@ def apply(files: tuple[Path, ...], runtime: str | None, dry_run: bool, as_json: 
     """  # noqa: D301 - click wants the backspace itself
     from volvox.functions.applying import apply_files
 
-    made = apply_files(Home.current(), files, on=runtime or "", dry_run=dry_run)
+    home = Home.current()
+    made = apply_files(home, files, on=runtime or "", dry_run=dry_run)
     if as_json:
-        _print_changes(made.changes, dry_run, warnings=made.warnings, folders=[str(path) for path in made.folders])
+        _print_changes(
+            made.changes, dry_run, warnings=made.warnings, folders=[str(path) for path in made.folders],
+            choices=_choice_values(home, made.functions),
+        )  # fmt: skip
         return
     _warn(made.warnings)
     _tell(made.changes, dry_run)
+    changed = {change.name for change in made.changes if change.kind != "unchanged"}
+    _tell_choices(home, [function for function in made.functions if function.name in changed])
     for path in made.folders:
         click.echo(f"made the folder {path}")
     if not dry_run and any(change.kind != "unchanged" for change in made.changes) and not _dispatched():
@@ -133,11 +140,13 @@ def show(name: str, version: str, as_json: bool) -> None:
                           "active": one.active} for one in others],
             "fed_by": sorted({link.source for link in before}),
             "feeds": sorted({link.target for link in after}),
+            "choice": _choice_values(home, [found.function]).get(name),
         }  # fmt: skip
         click.echo(json.dumps(told, indent=2))
         return
     text, warnings = written([found.function])
     click.echo(comments(found, others, before, after) + text, nl=False)
+    _tell_choices(home, [found.function], prefix="# ")
     _warn(warnings)
 
 
@@ -233,22 +242,26 @@ def check(what: str, as_json: bool) -> None:
     if Path(what).suffix in (".yaml", ".yml") or Path(what).is_file():
         definitions = read(Path(what))
         found = {each.name: look(definitions, each, home, offline=False) for each in definitions.functions}
-        warnings = definitions.warnings
+        warnings, functions = definitions.warnings, definitions.functions
     else:
         from volvox.functions.checks import findings
 
-        found, warnings = {what: list(findings(registry.get(home, what).filled, home))}, ()
+        functions = (registry.get(home, what).filled,)
+        found, warnings = {what: list(findings(functions[0], home))}, ()
     looked = [finding for each in found.values() for finding in each]
     missing = [finding for finding in looked if finding.ok is False]
     if as_json:
         told = {name: [finding.values() for finding in each] for name, each in found.items()}
-        click.echo(json.dumps({"ok": not missing, "functions": told, "warnings": list(warnings)}, indent=2))
+        choices = _choice_values(home, functions)
+        page = {"ok": not missing, "functions": told, "warnings": list(warnings), "choices": choices}
+        click.echo(json.dumps(page, indent=2))
     else:
         for name, each in found.items():
             click.echo(f"{name}:" if len(found) > 1 else "", nl=len(found) > 1)
             for finding in each:
                 click.echo(finding.line())
         _warn(warnings)
+        _tell_choices(home, functions)
         click.echo(f"{len(missing)} of {len(looked)} are missing" if missing else "nothing is missing")
     if missing:
         sys.exit(_MISSING)
@@ -264,6 +277,31 @@ def _tell(changes: Sequence[Change], dry_run: bool) -> None:
 
     for change in changes:
         click.echo(change_line(change, dry_run=dry_run))
+
+
+def _tell_choices(home: Home, functions: Sequence[Function], prefix: str = "") -> None:
+    """Where those go whose runtime is `auto`, and why."""
+    from volvox.pricing.checks import choice_lines
+
+    for name, choice in _choices(home, functions).items():
+        for line in choice_lines(name, choice):
+            click.echo(prefix + line)
+
+
+def _choice_values(home: Home, functions: Sequence[Function]) -> dict[str, Any]:
+    from volvox.pricing.choice import as_values
+
+    return {name: as_values(choice) for name, choice in _choices(home, functions).items()}
+
+
+def _choices(home: Home, functions: Sequence[Function]) -> dict[str, Choice]:
+    from volvox.pricing.checks import choices
+
+    try:
+        return choices(home, *functions)
+    except InvalidInput as error:  # of a file of prices or pools: what was asked is done all the same
+        _warn([f"nobody can tell where it goes: {error}"])
+        return {}
 
 
 def _print_changes(changes: Sequence[Change], dry_run: bool, **more: Any) -> None:

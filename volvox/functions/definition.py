@@ -13,6 +13,7 @@ RuntimeName = Literal[
     "auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar"
 ]  # fmt: skip
 Origin = Literal["volvox", "scar", "oscar"]
+Preference = Literal["cheapest", "fastest"] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
@@ -112,6 +113,26 @@ class Retries(_Part):
     longest_pause_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
 
 
+class Placement(_Part):
+    """What its owner expects and prefers, by which `runtime: auto` chooses; 0: not known.
+
+    Attributes:
+        prefer: `cheapest`, `fastest`, or a number between them: 0 is all cost, 1 all time.
+        call_seconds: What one call takes.
+        calls_per_hour: How many come.
+        image_mb: Size of the image, in MB of 2**20 bytes.
+        payload_mb: Size of the largest file that is handed over in a call, in MB of 2**20 bytes.
+        among: Only these runtimes; empty: any.
+    """
+
+    prefer: Preference = "cheapest"
+    call_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    calls_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    image_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    payload_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    among: tuple[RuntimeName, ...] = ()
+
+
 class Function(_Part):
     """A function: what answers, where its files come from and go to, what it may use and how often it may be there.
 
@@ -126,6 +147,7 @@ class Function(_Part):
         script: The script that runs in the image, its text.
         command: Instead of a script: what the image is started with; neither: its own command.
         runtime: Where it runs.
+        placement: By what `auto` chooses that.
         inputs: Places whose files it answers; none: it is only called.
         outputs: Places that answers go to; none: the answer is kept with the job.
         arguments: Arguments of the model's `predict`, beside the file.
@@ -157,6 +179,7 @@ class Function(_Part):
     script: str = ""
     command: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
+    placement: Placement = Placement()
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     arguments: dict[str, Any] = {}

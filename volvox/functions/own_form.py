@@ -85,6 +85,24 @@ _RETRIES: dict[str, tuple[str, Kind[Any]]] = {
     "first_pause_seconds": ("first_pause_seconds", number(0, _YEAR_SECONDS)),
     "longest_pause_seconds": ("longest_pause_seconds", number(0, _YEAR_SECONDS)),
 }
+
+
+def _preference(value: Value) -> str | float:
+    return number(0, 1)(value) if value.kind == "number" else choice("cheapest", "fastest")(value)
+
+
+def _runtimes(value: Value) -> list[str]:
+    return values.words(*(name for name in get_args(RuntimeName) if name not in ("auto", "flow")))(value)
+
+
+_PLACEMENT: dict[str, tuple[str, Kind[Any]]] = {
+    "prefer": ("prefer", _preference),
+    "call_seconds": ("call_seconds", number(0, _YEAR_SECONDS)),
+    "calls_per_hour": ("calls_per_hour", number(0, 1e9)),
+    "image_mb": ("image_mb", number(0, 1e9)),
+    "payload_mb": ("payload_mb", number(0, 1e9)),
+    "among": ("among", _runtimes),
+}
 _PLAIN: dict[str, Kind[Any]] = {
     "description": text,
     "origin": choice("volvox", "scar", "oscar"),
@@ -104,7 +122,7 @@ _PLAIN: dict[str, Kind[Any]] = {
     "trigger": choice("inbox", "direct"),
     "settings": values.mapping,
 }
-_PARTS = {"resources": _RESOURCES, "scaling": _SCALING, "retries": _RETRIES}
+_PARTS = {"resources": _RESOURCES, "scaling": _SCALING, "retries": _RETRIES, "placement": _PLACEMENT}
 KEYS = (*Function.model_fields, "places")
 
 

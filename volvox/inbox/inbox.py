@@ -77,11 +77,12 @@ class Inbox(Looking):
                 values = (
                     job.id, job.function, job.place, job.key, job.version, job.size, job.user, job.priority,
                     job.deadline, job.event, job.source, job.inside, change + number, now, told,
+                    json.dumps(dict(job.foreseen)),
                 )  # fmt: skip
                 new += [job.id] * here.write(
                     "INSERT INTO jobs (id, function, place, key, version, size, owner, priority, deadline, event, "
-                    "source, inside, state, change, created, steps) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'RUNNABLE', ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                    "source, inside, state, change, created, steps, foreseen) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'RUNNABLE', ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                     values,
                 )
             here.write_each("DELETE FROM arrivals WHERE number = ?", [(number,) for number in looked_at])
@@ -159,6 +160,8 @@ class Inbox(Looking):
                 columns: dict[str, Any] = {"holder": "", "outputs": json.dumps([*map(dict, one.outputs)])}
                 if one.function_version:
                     columns["function_version"] = one.function_version
+                if one.bill:
+                    columns["bill"] = json.dumps(dict(one.bill))
                 if one.state in ENDED:
                     columns["ended"] = now
                 if one.state == "PENDING":

@@ -89,13 +89,14 @@ class Looking:
         with self._database.reading() as here:
             return [row["id"] for row in here.read(query, (holder,))]
 
-    def runnable(self, function: str, most: int) -> int:
-        """How many jobs of a function may be taken, counted up to `most`."""
+    def runnable(self, function: str, most: int, *, priority: int = -1_000) -> int:
+        """How many jobs of a function may be taken that have at least this priority, counted up to `most`."""
         query = (
-            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' LIMIT ?) AS some"
+            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' "
+            "AND priority >= ? LIMIT ?) AS some"
         )
         with self._database.reading() as here:
-            return here.read(query, (function, most))[0]["it"]
+            return here.read(query, (function, priority, most))[0]["it"]
 
     def counts(self) -> dict[str, dict[State, int]]:
         """Function -> state -> how many jobs are in it."""

@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.runtimes.interface import Runtime
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret
+from volvox.settings import Home
+
+if TYPE_CHECKING:
+    from volvox.pricing.choice import Choice
 
 HERE = ("local", "docker", "flow")
 
 
-def runtime_of(function: Function) -> str:
-    """Name of the runtime that a function runs on; `auto` is `local` for a model and `docker` for an image.
+def runtime_of(function: Function, home: Home | None = None, opened: Collection[str] = HERE) -> str:
+    """Name of the runtime that a function runs on; `auto` goes where its needs, time and price say.
 
-    An image whose script is to run as a plain process (`settings: {as_process: true}`) runs on `local` too.
+    Args:
+        function: The function, filled with what its model's metadata says.
+        home: Whose pools and prices count; None: the environment's.
+        opened: The runtimes that there are.
+
+    Raises:
+        InvalidInput: If it is `auto` and fits none of these; the message says why for each.
     """
     if function.flow:
         return "flow"
     if function.runtime != "auto":
         return function.runtime
-    return "local" if function.model or function.settings.get("as_process") else "docker"
+    choice = choice_of(function, home or Home.current(), opened)
+    if not choice.runtime:
+        reasons = "; ".join(one.reason for one in choice.candidates if not one.place.closed)
+        closed = [one.place.runtime for one in choice.candidates if one.place.closed and not one.lacks]
+        would = f"; {' and '.join(closed)} would fit and {'is' if len(closed) == 1 else 'are'} not set up here"
+        raise InvalidInput(
+            f"function {function.name!r} fits no runtime that is here: {reasons or 'it allows none of them'}"
+            + (would if closed else "")
+        )
+    return choice.runtime
+
+
+def choice_of(function: Function, home: Home, opened: Collection[str] = HERE) -> Choice:
+    """Where a function would go if its runtime is `auto`, with a reason for each runtime.
+
+    Raises:
+        InvalidInput: If a file of pools or prices is wrong.
+    """
+    from volvox.pricing.placing import placed
+
+    return placed(function, home, opened)
 
 
 def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None = None) -> Runtime:

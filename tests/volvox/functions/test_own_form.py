@@ -27,6 +27,7 @@ description: All there is.
 image: example/image
 command: python answer.py --fast
 runtime: docker
+placement: {prefer: fastest, call_seconds: 2}
 inputs:
 - {url: s3://films/new, prefix: [a-, b-], suffix: .mp4, provider: minio.lab, per_user: yes}
 - ~/drop
