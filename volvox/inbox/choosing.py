@@ -30,7 +30,7 @@ _FIRST_FRESH = f"""
 SELECT id FROM jobs WHERE function = ? AND state = 'RUNNABLE' AND owner = ? AND {_FRESH}
 ORDER BY priority DESC, number LIMIT ?
 """  # noqa: S608
-_COUNT_FRESH = f"SELECT count(*) AS it FROM ({_FIRST_FRESH}) AS some"  # noqa: S608
+_COUNT_FRESH = f"SELECT count(*) AS it FROM ({_FIRST_FRESH}) AS these"  # noqa: S608
 _AT_WORK = """
 SELECT owner, count(*) AS it FROM jobs WHERE function = ? AND state IN ('STARTING', 'RUNNING') GROUP BY owner
 """

@@ -93,7 +93,7 @@ class Looking:
     def runnable(self, function: str, most: int) -> int:
         """How many jobs of a function may be taken, counted up to `most`."""
         query = (
-            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' LIMIT ?) AS some"
+            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' LIMIT ?) AS these"
         )
         with self._database.reading() as here:
             return here.read(query, (function, most))[0]["it"]
