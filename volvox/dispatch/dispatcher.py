@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from volvox.dispatch.bulks import Bulks
 from volvox.dispatch.doing import Applied, Doing
 from volvox.dispatch.matching import Split
 from volvox.dispatch.policy import Demand, wanted
@@ -26,6 +27,7 @@ from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
 from volvox.errors import VolvoxError
 from volvox.inbox import Inbox, Job
+from volvox.runtimes.bulk import Way
 from volvox.runtimes.interface import Outcome, Runtime, Status
 from volvox.runtimes.opening import runtime_of
 from volvox.settings import Home
@@ -106,8 +108,20 @@ class Dispatcher:
         split: Split,
         alone: bool = True,
         warm_now: Callable[[Applied], bool] = lambda _: False,
+        bulk: Way | None = None,
     ) -> None:
-        """`alone`: no other dispatcher uses this inbox, so that what another holds is nobody's."""
+        """Take no jobs yet.
+
+        Args:
+            home: Where the work lies meanwhile.
+            inbox: Whose jobs.
+            runtimes: Where functions run, by name.
+            open_place: Opens a place by URL, for a function and by the name of its credentials.
+            split: URL of a folder in a place -> the place's URL, and the folder.
+            alone: No other dispatcher uses this inbox, so that what another holds is nobody's.
+            warm_now: Whether an instance is wanted now, whatever there is to do.
+            bulk: How many files that wait together are answered; None: as single ones are.
+        """
         self.home = home
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time():.3f}"
         self._inbox, self._runtimes, self._alone, self._warm_now = inbox, runtimes, alone, warm_now
@@ -118,6 +132,7 @@ class Dispatcher:
         self._resolver = Resolver(inbox, open_place, self._askers)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
+        self._bulks = Bulks(home, inbox, self.holder, way=bulk, doing=self._doing, wake=self._wake.set)
         self._ending = False
         self._last_scale = 0.0
 
@@ -175,6 +190,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Do what there is to do until `end` is called."""
         silent = 0.0 if self._alone else _SILENT_SECONDS
+        await self._bulks.adopt()
         reclaimed = await self._in_turn(lambda: self._inbox.reclaim(self.holder, silent_seconds=silent))
         if reclaimed:
             log.warning("%d jobs of a dispatcher that is gone are begun again", len(reclaimed))
@@ -202,6 +218,7 @@ class Dispatcher:
         self._wake.set()
 
     async def _finish(self) -> None:
+        await self._bulks.finish()
         tasks = [task for lane in self._lanes.values() for task in lane.groups]
         if tasks:
             await asyncio.wait(tasks, timeout=_END_SECONDS)
@@ -248,9 +265,13 @@ class Dispatcher:
                     await self._arrived.wait()
 
     async def _look_for_cancelled(self) -> None:
-        if not any(lane.groups for lane in self._lanes.values()):
+        if not self._bulks.any and not any(lane.groups for lane in self._lanes.values()):
             return
-        for job_id in await self._in_turn(lambda: self._inbox.cancelled(self.holder)):
+        asked = await self._in_turn(lambda: self._inbox.cancelled(self.holder))
+        in_runs = await self._bulks.cancel(asked)
+        for job_id in asked:
+            if job_id in in_runs:
+                continue
             self._doing.cancelled.add(job_id)
             for lane in self._lanes.values():
                 for task, jobs in lane.groups.items():
@@ -281,7 +302,8 @@ class Dispatcher:
     async def _round(self) -> float:
         """Do everything that can be done now; until when there is nothing more, seconds since the epoch."""
         await self._in_turn(self._inbox.wake)
-        for name, lane in self._lanes.items():
+        for name, lane in [*self._lanes.items()]:
+            crowd_from = 0 if self._ending else await self._bulks.gather(lane.applied)
             while lane.room > 0 and not self._ending:
                 function = lane.applied.function
                 waiting = await self._in_turn(lambda n=name, most=lane.share * 64: self._inbox.runnable(n, most))
@@ -289,7 +311,9 @@ class Dispatcher:
                     break
                 count = min(lane.share, math.ceil(waiting / max(1, lane.room)))
                 jobs: list[Job] = await self._in_turn(
-                    lambda n=name, c=count, u=function.per_user: self._inbox.take(n, c, self.holder, per_user=u)
+                    lambda n=name, c=count, u=function.per_user, g=crowd_from: self._inbox.take(
+                        n, c, self.holder, per_user=u, crowd_from=g
+                    )
                 )
                 if not jobs:
                     break
@@ -317,6 +341,7 @@ class Dispatcher:
         for name, lane in self._lanes.items():
             scaling = lane.applied.function.scaling
             waiting = await self._in_turn(lambda n=name: self._inbox.runnable(n, 10_000))
+            waiting = max(0, waiting - self._bulks.gathering(name))
             busy = math.ceil(lane.at_work / max(1, scaling.concurrency * lane.share))
             if waiting or busy >= max(1, lane.instances):
                 lane.idle_since = now
