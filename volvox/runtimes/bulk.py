@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from volvox.bulk import outcomes
+from volvox.bulk.answers import BatchAnswers
 from volvox.bulk.listing import Listed, Listing
 from volvox.bulk.reaching import unreached
 from volvox.errors import InvalidInput, NotFound
@@ -61,7 +62,7 @@ class Way(Protocol):
         """
         ...
 
-    async def begin(self, asked: Asked) -> Submitted[object]:
+    async def begin(self, asked: Asked) -> Submitted[BatchAnswers]:
         """The run that answers the list: the one that there is, else a new one.
 
         Raises:
@@ -72,7 +73,7 @@ class Way(Protocol):
         """
         ...
 
-    def follow(self, run: Submitted[object], asked: Asked) -> AsyncGenerator[list[Outcome], None]:
+    def follow(self, run: Submitted[BatchAnswers], asked: Asked) -> AsyncGenerator[list[Outcome], None]:
         """What became of files, as the run tells it; the first list, which may be empty, says that it has begun.
 
         A file may be told of twice. It ends when the run has completed.
@@ -104,7 +105,7 @@ class BatchInference:
         listing = Listing(function, version, model, tuple(map(Listed.of, jobs))).keep(self._store)
         return Asked(function, listing, version, model.module)
 
-    async def begin(self, asked: Asked) -> Submitted[object]:
+    async def begin(self, asked: Asked) -> Submitted[BatchAnswers]:
         """As `Way.begin`."""
         from volvox import submitting
         from volvox.pools.requests import gpu_tags
@@ -118,10 +119,8 @@ class BatchInference:
             tags=["volvox", *gpu_tags(asked.function.resources.gpus)], working=not asked.begun,
         )  # fmt: skip
 
-    async def follow(self, run: Submitted[object], asked: Asked) -> AsyncGenerator[list[Outcome], None]:
+    async def follow(self, run: Submitted[BatchAnswers], asked: Asked) -> AsyncGenerator[list[Outcome], None]:
         """As `Way.follow`."""
-        from volvox.bulk.answers import BatchAnswers
-
         ending, seen, begun = asyncio.ensure_future(run.aresult()), 0, False
         try:
             while not ending.done():
@@ -131,7 +130,6 @@ class BatchInference:
                     new, seen, begun = told.pieces[seen:], len(told.pieces), True
                     yield await asyncio.to_thread(lambda new=new: [*outcomes.read(self._store, new)])
             record = await ending
-            assert isinstance(record, BatchAnswers)
             yield await asyncio.to_thread(lambda: [*outcomes.read(self._store, [record.outcomes_object])])
         finally:
             ending.cancel()
