@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,7 @@ _SOME = 500  # jobs in one transaction, so that single files are not held up
 _FRUITLESS = 3  # runs of one list that ended beneath it one after the other, and brought nothing
 _AGAIN_SECONDS = 5.0
 _UNHEARD_SECONDS = 60.0  # Prefect may take so long to answer before there is a run; then instances answer the files
+_UNMADE_SECONDS = 20.0  # and so long may a server that was started a moment ago lack its deployments
 _LATER_SECONDS = 60.0  # before another run is tried after one that could not begin
 
 log = logging.getLogger(__name__)
@@ -269,28 +271,26 @@ class Bulks:
 
     async def _see_through(self, group: Group) -> None:
         """Follow the run until each of its jobs has ended, or waits for an instance."""
-        unheard_since: float | None = None
+        since: float | None = None
         while group.still:
             try:
                 await self._once(group)
                 rest = Outcome("", "transient", f"{group.where} tells nothing of it: {group.run}")
             except (StageCancelled, StageCrashed) as error:
                 if await self._begins_again(group, error):
+                    since = None
                     continue
                 kind = "cancelled" if isinstance(error, StageCancelled) else "transient"
                 rest = Outcome("", kind, f"{error}: {group.run}")
-            except (PoolDown, NotFound, InvalidInput) as error:
+            except (Unavailable, NotFound, InvalidInput) as error:
+                since = time.monotonic() if since is None else since
+                if time.monotonic() - since < _patience(error, begun=bool(group.run)):
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                    continue
                 if not group.run:
                     await self._leave(group.asked.function, group.still, str(error))
                     break
                 rest = Outcome("", "transient", str(error))
-            except Unavailable as error:
-                unheard_since = time.monotonic() if unheard_since is None else unheard_since
-                if not group.run and time.monotonic() - unheard_since > _UNHEARD_SECONDS:
-                    await self._leave(group.asked.function, group.still, str(error))
-                    break
-                await asyncio.sleep(_AGAIN_SECONDS)
-                continue
             except VolvoxError as error:  # the flow itself: no file is to blame, instances are asked one by one
                 rest = Outcome("", "transient", str(error))
             await self._take_in(group, [replace(rest, job=one) for one in group.still])
@@ -353,3 +353,12 @@ class Bulks:
 
     def _in_turn(self, do: Callable[..., Any], *values: Any) -> Awaitable[Any]:
         return self._doing.in_turn(lambda: do(*values))
+
+
+def _patience(error: VolvoxError, *, begun: bool) -> float:
+    """For how long it is worth asking again, in seconds; a run that has begun goes on, whoever hears of it."""
+    if begun:
+        return math.inf if isinstance(error, Unavailable) else 0.0
+    if isinstance(error, PoolDown | InvalidInput):
+        return 0.0
+    return _UNMADE_SECONDS if isinstance(error, NotFound) else _UNHEARD_SECONDS

@@ -87,6 +87,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("volvox.dispatch.bulks._SETTLE_SECONDS", 0.2)
     monkeypatch.setattr("volvox.dispatch.bulks._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("volvox.dispatch.bulks._AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("volvox.dispatch.bulks._UNMADE_SECONDS", 0.2)
 
 
 def drop(here: Running, names: Sequence[str], **more: Any) -> None:
@@ -243,7 +244,7 @@ def test_what_a_run_could_not_help_is_tried_again_by_an_instance(site: Site) -> 
 @pytest.mark.parametrize("error", [PoolDown, NotFound, InvalidInput])
 def test_without_a_run_the_files_are_answered_by_instances(site: Site, error: type[VolvoxError]) -> None:
     async def check() -> None:
-        way = TameWay(refused=[error("no worker runs it")])
+        way = TameWay(refused=[error("no worker runs it")] * 100)
         async with dispatching(site, way=way, bulk=BULK) as here:
             drop(here, numbered(10))
             jobs = await here.ended(10)
@@ -256,9 +257,10 @@ def test_without_a_run_the_files_are_answered_by_instances(site: Site, error: ty
     asyncio.run(check())
 
 
-def test_a_prefect_that_does_not_answer_for_a_moment_is_asked_again(site: Site) -> None:
+@pytest.mark.parametrize("error", [Unavailable, NotFound])
+def test_a_prefect_that_was_started_a_moment_ago_is_asked_again(site: Site, error: type[VolvoxError]) -> None:
     async def check() -> None:
-        way = TameWay(refused=[Unavailable("the Prefect server does not answer")] * 3)
+        way = TameWay(refused=[error("it does not answer, or has no deployments yet")] * 3)
         way.going.set()
         async with dispatching(site, way=way, bulk=BULK) as here:
             drop(here, numbered(10))
