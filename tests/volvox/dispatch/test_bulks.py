@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.volvox.dispatch.conftest import Running, Site, Tame, dispatching
+from tests.volvox.dispatch.tame_way import TameWay
 from volvox.dispatch.calls import call, place_for
 from volvox.errors import (
     InvalidInput,
@@ -23,63 +23,10 @@ from volvox.errors import (
     VolvoxError,
 )
 from volvox.functions import registry
-from volvox.functions.definition import Function
-from volvox.identity import digest_of
 from volvox.inbox import Arrival, Job
 from volvox.results import ENDED_WITH_ITS_SERVER
-from volvox.runtimes.bulk import Asked
-from volvox.runtimes.interface import Outcome
 
 BULK = {"least": 5, "on": "pool", "most": 100}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as Prefect would have it."""
-
-    url: str
-
-
-@dataclass
-class TameWay:
-    """Runs in this process: each answers every file of its list, unless the file's name tells it otherwise."""
-
-    refused: list[VolvoxError] = field(default_factory=list)
-    ends: list[VolvoxError] = field(default_factory=list)
-    going: asyncio.Event = field(default_factory=asyncio.Event)
-    lists: dict[str, list[Job]] = field(default_factory=dict)
-    begun: list[Asked] = field(default_factory=list)
-    passed_over: list[str] = field(default_factory=list)
-
-    def keep(self, function: Function, jobs: Sequence[Job]) -> Asked:
-        listing = digest_of([[job.id, job.change] for job in jobs])
-        self.lists[listing] = [*jobs]
-        return Asked(function, listing, "v1", "module")
-
-    async def begin(self, asked: Asked) -> Any:
-        if self.refused:
-            raise self.refused.pop(0)
-        self.begun.append(asked)
-        return Run(f"http://prefect/runs/{asked.listing[:8]}-{asked.tries}")
-
-    async def follow(self, run: Any, asked: Asked) -> AsyncGenerator[list[Outcome], None]:
-        jobs = self.lists[asked.listing]
-        yield []
-        yield [self.outcome(job) for job in jobs[: len(jobs) // 2]]
-        await self.going.wait()
-        if self.ends:
-            raise self.ends.pop(0)
-        yield [self.outcome(job) for job in jobs]  # told twice, the first half
-
-    def pass_over(self, asked: Asked, jobs: Sequence[str]) -> None:
-        self.passed_over += jobs
-
-    def outcome(self, job: Job) -> Outcome:
-        if "broken" in job.key:
-            return Outcome(job.id, "failed", "the model failed: it is no picture")
-        if "gone" in job.key:
-            return Outcome(job.id, "gone", "its instance ended")
-        return Outcome(job.id, outputs=({"url": "file:///answers", "key": f"{job.key}.json", "size": 2},))
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +84,9 @@ def test_many_files_that_wait_are_one_run_and_each_job_says_which(site: Site) ->
     asyncio.run(check())
 
 
-def test_what_comes_while_a_drop_gathers_is_of_the_same_run(site: Site) -> None:
+def test_what_comes_while_a_drop_gathers_is_of_the_same_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("volvox.dispatch.bulks._SETTLE_SECONDS", 2.0)
+
     async def check() -> None:
         way = TameWay()
         way.going.set()
