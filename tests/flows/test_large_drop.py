@@ -96,16 +96,14 @@ class Scale:
         os.kill(told["pid"], signal.SIGKILL)
         self.installation.run("up")
 
-    def kill_run(self, run: str) -> None:
-        """Kill every process of a flow run."""
-        wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
-        killed = 0
+    def processes(self, run: str) -> list[int]:
+        """Every process of a flow run."""
+        wanted, found = f"PREFECT__FLOW_RUN_ID={run}".encode(), []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 if wanted in path.read_bytes().split(b"\0"):
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-                    killed += 1
-        assert killed
+                    found.append(int(path.parent.name))
+        return found
 
     def check(self, count: int, broken: int) -> None:
         """Every file has one answer under its name, and those that are broken a reason."""
@@ -208,11 +206,27 @@ def test_a_flow_run_that_is_killed_goes_on_in_another_one(weigh: Weigh) -> None:
     scale = weigh("weighed-again", 60, broken=0)
     scale.until(lambda: len([*scale.target.iterdir()]) >= 10, 40)
     before = {path.name: path.stat().st_ino for path in scale.target.iterdir()}
-    scale.kill_run(scale.runs()[0]["id"])
+    for pid in scale.processes(scale.runs()[0]["id"]):
+        os.kill(pid, signal.SIGKILL)
     scale.until(lambda: scale.done() == 60, 90)
     scale.check(60, 0)
     assert [run["state"]["type"] for run in scale.runs()] == ["CRASHED", "COMPLETED"]
     assert {name: (scale.target / name).stat().st_ino for name in before} == before, "no answer was written twice"
+
+
+def test_a_flow_run_that_is_cancelled_ends_and_so_do_its_jobs(weigh: Weigh) -> None:
+    scale = weigh("weighed-no-more", 60, broken=0, seconds=0.2)
+    scale.until(scale.done, 40)
+    (run,) = scale.runs()
+    assert scale.processes(run["id"])
+    scale.ask(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    scale.until(lambda: scale.done() == 60, 40)
+    failed = [job for job in scale.ended() if job.state == "FAILED"]
+    assert failed
+    assert {job.error["kind"] for job in failed} == {"cancelled"}
+    assert run["id"] in failed[0].reason
+    assert [one["state"]["type"] for one in scale.runs()] == ["CANCELLED"]
+    scale.until(lambda: not scale.processes(run["id"]), 15)
 
 
 @pytest.mark.soak

@@ -88,7 +88,10 @@ class Answering(Steps[Listed, Outcome, Outcome]):
         """The answer that an earlier run of this list has written; asked only if there was one."""
         if not self._begun_before:
             return None
-        found = await self._off(published_before, self._function, one, self._open, split)
+        try:
+            found = await self._off(published_before, self._function, one, self._open, split)
+        except VolvoxError:  # an image of a pool may be unable to list; asked again, nothing is written twice
+            return None
         return Outcome(one.id, outputs=tuple(found)) if found else None
 
     @contextlib.asynccontextmanager

@@ -280,8 +280,9 @@ class Bulks:
                 if await self._begins_again(group, error):
                     since = None
                     continue
-                kind = "cancelled" if isinstance(error, StageCancelled) else "transient"
-                rest = Outcome("", kind, f"{error}: {group.run}")
+                rest = Outcome("", "transient", str(error))
+                if isinstance(error, StageCancelled):
+                    rest = Outcome("", "cancelled", f"{str(error).rstrip('.')}; see {group.run}")
             except (Unavailable, NotFound, InvalidInput) as error:
                 since = time.monotonic() if since is None else since
                 if time.monotonic() - since < _patience(error, begun=bool(group.run)):
