@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,7 @@ class Bulks:
         self._folder = home.root / "dispatch" / "bulk"
         self._inbox, self._holder, self._way, self._doing, self._wake = inbox, holder, way, doing, wake
         self._groups: dict[asyncio.Task[None], Group] = {}
+        self._beginning: dict[asyncio.Task[None], str] = {}  # no list is kept yet: the function
         self._drops: dict[str, _Drop] = {}
 
     # -- what gathers --------------------------------------------------------------------------------------------
@@ -169,14 +170,25 @@ class Bulks:
         await self._take(function, user)
         return await self.gather(applied)  # of what is left, or of another user
 
+    def forget(self, function: str) -> None:
+        """Gather no more files of a function; its runs go on."""
+        self._drops.pop(function, None)
+
     def gathering(self, function: str) -> int:
         """How many files of a function gather."""
         drop = self._drops.get(function)
         return drop.count if drop and drop.user is not None else 0
 
+    @property
+    def next_look(self) -> float:
+        """In how many seconds `gather` has something to look at."""
+        gathering = [drop.again for drop in self._drops.values() if drop.user is not None]
+        return max(0.0, min(gathering, default=math.inf) - time.monotonic())
+
     def under_way(self, function: str) -> int:
         """How many runs answer files of a function."""
-        return sum(group.asked.function.name == function for group in self._groups.values())
+        names = [*self._beginning.values(), *(group.asked.function.name for group in self._groups.values())]
+        return names.count(function)
 
     async def _take(self, function: Function, user: str) -> None:
         assert function.bulk is not None
@@ -187,17 +199,27 @@ class Bulks:
             if not some:
                 break
             jobs += some
-        if not jobs:
-            return
+        if jobs:  # not here: a store that is slow must not hold up single files
+            task = asyncio.create_task(self._begin(function, jobs))
+            self._beginning[task] = function.name
+            task.add_done_callback(self._beginning.pop)
+
+    async def _begin(self, function: Function, jobs: Sequence[Job]) -> None:
+        """Keep the list of jobs that were taken, and follow the run that answers them."""
+        assert self._way is not None
         ids = [job.id for job in jobs]
         try:
             asked = await asyncio.to_thread(self._way.keep, function, jobs)
             group = Group(asked, ids, [self._holder], still=set(ids))
             await asyncio.to_thread(self._write, group)
-        except (VolvoxError, OSError) as error:
-            await self._leave(function, ids, str(error))
-            return
-        self._follow(group)
+        except asyncio.CancelledError:
+            for some in chunks(ids, _SOME):
+                await asyncio.shield(self._told(self._inbox.give_back, some, self._holder, "its dispatcher ended"))
+            raise
+        except Exception as error:  # a fault of ours too: the jobs must not be left to nobody
+            await self._leave(function, ids, str(error) or type(error).__name__)
+        else:
+            self._follow(group)
 
     async def _leave(self, function: Function, ids: Iterable[str], reason: str) -> None:
         """Let instances answer these jobs: no run could begin with them."""
@@ -253,9 +275,10 @@ class Bulks:
 
     async def finish(self) -> None:
         """Look away; the runs go on, and the next dispatcher follows them."""
-        for task in self._groups:
+        tasks = [*self._beginning, *self._groups]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._groups, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _follow(self, group: Group) -> None:
         task = asyncio.create_task(self._see_through(group))
@@ -271,6 +294,7 @@ class Bulks:
 
     async def _see_through(self, group: Group) -> None:
         """Follow the run until each of its jobs has ended, or waits for an instance."""
+        await self.cancel(await self._in_turn(self._inbox.cancelled, self._holder))  # before anybody was at them
         since: float | None = None
         while group.still:
             try:
@@ -341,7 +365,7 @@ class Bulks:
             self._wake()
 
     async def _ended(self, endings: Sequence[Ending]) -> None:
-        await asyncio.shield(asyncio.ensure_future(self._in_turn(self._inbox.end, endings, self._holder)))
+        await asyncio.shield(self._told(self._inbox.end, endings, self._holder))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -352,8 +376,12 @@ class Bulks:
     def _path(self, group: Group) -> Path:
         return self._folder / f"{group.asked.listing}.json"
 
-    def _in_turn(self, do: Callable[..., Any], *values: Any) -> Awaitable[Any]:
-        return self._doing.in_turn(lambda: do(*values))
+    async def _in_turn(self, do: Callable[..., Any], *values: Any) -> Any:
+        return await self._doing.in_turn(lambda: do(*values))
+
+    def _told(self, do: Callable[..., Any], *values: Any) -> asyncio.Task[Any]:
+        """The same, done also if its caller is cancelled meanwhile."""
+        return asyncio.create_task(self._in_turn(do, *values))
 
 
 def _patience(error: VolvoxError, *, begun: bool) -> float:

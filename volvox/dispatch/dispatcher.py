@@ -165,6 +165,7 @@ class Dispatcher:
     async def remove(self, name: str) -> None:
         """Do no more jobs of this function; those under way are finished, those that wait go on waiting."""
         lane = self._lanes.pop(name, None)
+        self._bulks.forget(name)
         if lane:
             await self._drained(lane)
             await lane.runtime.remove(name)
@@ -322,7 +323,7 @@ class Dispatcher:
             self._last_scale = time.monotonic()
             await self._scale()
         due = await self._in_turn(self._inbox.next_wake)
-        return due if due is not None else time.time() + _SCALE_SECONDS
+        return min(due if due is not None else time.time() + _SCALE_SECONDS, time.time() + self._bulks.next_look)
 
     def _begin(self, lane: Lane, jobs: list[Job]) -> None:
         task = asyncio.create_task(self._doing.do(lane.applied, lane.runtime, jobs))
