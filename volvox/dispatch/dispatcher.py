@@ -13,24 +13,26 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from volvox.dispatch.bulks import Bulks
 from volvox.dispatch.doing import Applied, Doing
-from volvox.dispatch.foreseeing import Seen, foreseen
+from volvox.dispatch.foreseeing import foreseen
+from volvox.dispatch.lane import Lane
 from volvox.dispatch.matching import Split
 from volvox.dispatch.publishing import Open
 from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
-from volvox.elasticity.policy import JOB_WEIGHT, START_WEIGHT, Demand, learned, wanted
+from volvox.elasticity.policy import Demand, wanted
 from volvox.errors import InvalidInput, VolvoxError
 from volvox.functions.definition import Function
 from volvox.inbox import Inbox, Job
 from volvox.pricing.charges import Charge
 from volvox.pricing.placing import charge_of
-from volvox.runtimes.interface import Outcome, Runtime, Status
+from volvox.runtimes.bulk import Way
+from volvox.runtimes.interface import Outcome, Runtime
 from volvox.runtimes.opening import runtime_of
 from volvox.settings import Home
 
@@ -41,76 +43,11 @@ _SILENT_SECONDS = 15.0  # a dispatcher that was not heard of for so long is gone
 _TIDY_SECONDS = 600.0
 _SCALE_SECONDS = 1.0
 _END_SECONDS = 30.0  # what is under way may take so long when the dispatcher is asked to end
-_AHEAD = 2  # shares of an instance: while it is at one, the next is fetched
 _THREADS = 8
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass
-class Lane:
-    """A function that is deployed, and what is under way for it.
-
-    Attributes:
-        applied: The function and its version.
-        runtime: Where it runs.
-        charge: What that costs; None: nobody knows.
-        groups: What is under way: the task, and the jobs that it does.
-        instances: How many instances were asked for last.
-        idle_since: Since when there was less to do than the instances could; `time.monotonic`.
-        job_seconds: What a job takes, smoothed.
-        start_seconds: What a start takes, smoothed.
-        there: How many instances could answer when its runtime was asked last.
-        cold_seconds: What the next cold start takes, as it said then.
-    """
-
-    applied: Applied
-    runtime: Runtime
-    charge: Charge | None = None
-    groups: dict[asyncio.Task[list[Outcome]], list[Job]] = field(default_factory=dict)
-    instances: int = 0
-    idle_since: float = field(default_factory=time.monotonic)
-    job_seconds: float = 0.0
-    start_seconds: float = 0.0
-    there: int = 0
-    cold_seconds: float = 0.0
-
-    @property
-    def at_work(self) -> int:
-        """Jobs that are under way."""
-        return sum(map(len, self.groups.values()))
-
-    @property
-    def share(self) -> int:
-        """How many jobs one instance is given together."""
-        return self.applied.function.scaling.batch if self.applied.function.model else 1
-
-    @property
-    def room(self) -> int:
-        """How many more groups may be under way."""
-        scaling = self.applied.function.scaling
-        ahead = _AHEAD if self.applied.function.model else 1
-        return scaling.max_scale * scaling.concurrency * ahead - len(self.groups)
-
-    @property
-    def seen(self) -> Seen:
-        """What the waits of its jobs are foreseen by."""
-        return Seen(self.at_work, self.there, self.job_seconds, self.cold_seconds or self.start_seconds, self.charge)
-
-    def look(self, status: Status) -> None:
-        """Remember what its runtime says of its instances."""
-        self.there = sum(one.state in ("ready", "busy") for one in status.instances)
-        self.cold_seconds = status.cold_start_seconds or 0.0
-
-    def learn(self, outcomes: Sequence[Outcome]) -> None:
-        """Remember what jobs and starts take."""
-        for one in outcomes:
-            if not one.kind:
-                self.job_seconds = learned(self.job_seconds, one.seconds, JOB_WEIGHT)
-            if one.started_seconds:
-                self.start_seconds = learned(self.start_seconds, one.started_seconds, START_WEIGHT)
 
 
 class Dispatcher:
@@ -126,8 +63,20 @@ class Dispatcher:
         split: Split,
         alone: bool = True,
         warm_now: Callable[[Applied], bool] = lambda _: False,
+        bulk: Way | None = None,
     ) -> None:
-        """`alone`: no other dispatcher uses this inbox, so that what another holds is nobody's."""
+        """Take no jobs yet.
+
+        Args:
+            home: Where the work lies meanwhile.
+            inbox: Whose jobs.
+            runtimes: Where functions run, by name.
+            open_place: Opens a place by URL, for a function and by the name of its credentials.
+            split: URL of a folder in a place -> the place's URL, and the folder.
+            alone: No other dispatcher uses this inbox, so that what another holds is nobody's.
+            warm_now: Whether an instance is wanted now, whatever there is to do.
+            bulk: How many files that wait together are answered; None: as single ones are.
+        """
         self.home = home
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time():.3f}"
         self._inbox, self._runtimes, self._alone, self._warm_now = inbox, runtimes, alone, warm_now
@@ -138,6 +87,7 @@ class Dispatcher:
         self._resolver = Resolver(inbox, open_place, self._askers, self._foreseen)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
+        self._bulks = Bulks(home, inbox, self.holder, way=bulk, doing=self._doing, wake=self._wake.set)
         self._ending = False
         self._last_scale = 0.0
 
@@ -170,6 +120,7 @@ class Dispatcher:
     async def remove(self, name: str) -> None:
         """Do no more jobs of this function; those under way are finished, those that wait go on waiting."""
         lane = self._lanes.pop(name, None)
+        self._bulks.forget(name)
         if lane:
             await self._drained(lane)
             await lane.runtime.remove(name)
@@ -198,6 +149,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Do what there is to do until `end` is called."""
         silent = 0.0 if self._alone else _SILENT_SECONDS
+        await self._bulks.adopt()
         reclaimed = await self._in_turn(lambda: self._inbox.reclaim(self.holder, silent_seconds=silent))
         if reclaimed:
             log.warning("%d jobs of a dispatcher that is gone are begun again", len(reclaimed))
@@ -225,6 +177,7 @@ class Dispatcher:
         self._wake.set()
 
     async def _finish(self) -> None:
+        await self._bulks.finish()
         tasks = [task for lane in self._lanes.values() for task in lane.groups]
         if tasks:
             await asyncio.wait(tasks, timeout=_END_SECONDS)
@@ -271,9 +224,13 @@ class Dispatcher:
                     await self._arrived.wait()
 
     async def _look_for_cancelled(self) -> None:
-        if not any(lane.groups for lane in self._lanes.values()):
+        if not self._bulks.any and not any(lane.groups for lane in self._lanes.values()):
             return
-        for job_id in await self._in_turn(lambda: self._inbox.cancelled(self.holder)):
+        asked = await self._in_turn(lambda: self._inbox.cancelled(self.holder))
+        in_runs = await self._bulks.cancel(asked)
+        for job_id in asked:
+            if job_id in in_runs:
+                continue
             self._doing.cancelled.add(job_id)
             for lane in self._lanes.values():
                 for task, jobs in lane.groups.items():
@@ -304,7 +261,8 @@ class Dispatcher:
     async def _round(self) -> float:
         """Do everything that can be done now; until when there is nothing more, seconds since the epoch."""
         await self._in_turn(self._inbox.wake)
-        for name, lane in self._lanes.items():
+        for name, lane in [*self._lanes.items()]:
+            crowd_from = 0 if self._ending else await self._bulks.gather(lane.applied)
             while lane.room > 0 and not self._ending:
                 function = lane.applied.function
                 waiting = await self._in_turn(lambda n=name, most=lane.share * 64: self._inbox.runnable(n, most))
@@ -312,7 +270,9 @@ class Dispatcher:
                     break
                 count = min(lane.share, math.ceil(waiting / max(1, lane.room)))
                 jobs: list[Job] = await self._in_turn(
-                    lambda n=name, c=count, u=function.per_user: self._inbox.take(n, c, self.holder, per_user=u)
+                    lambda n=name, c=count, u=function.per_user, g=crowd_from: self._inbox.take(
+                        n, c, self.holder, per_user=u, crowd_from=g
+                    )
                 )
                 if not jobs:
                     break
@@ -321,7 +281,7 @@ class Dispatcher:
             self._last_scale = time.monotonic()
             await self._scale()
         due = await self._in_turn(self._inbox.next_wake)
-        return due if due is not None else time.time() + _SCALE_SECONDS
+        return min(due if due is not None else time.time() + _SCALE_SECONDS, time.time() + self._bulks.next_look)
 
     def _foreseen(self, function: Function, ahead: int) -> dict[str, Any]:
         lane = self._lanes.get(function.name)
@@ -344,6 +304,7 @@ class Dispatcher:
         for name, lane in self._lanes.items():
             scaling = lane.applied.function.scaling
             waiting = await self._in_turn(lambda n=name: self._inbox.runnable(n, 10_000))
+            waiting = max(0, waiting - self._bulks.gathering(name))
             busy = math.ceil(lane.at_work / max(1, scaling.concurrency * lane.share))
             if waiting or busy >= max(1, lane.instances):
                 lane.idle_since = now
@@ -366,28 +327,3 @@ class Dispatcher:
     async def _in_turn(self, do: Callable[[], T]) -> T:
         """Ask the inbox, from its one thread."""
         return await asyncio.get_running_loop().run_in_executor(self._inbox_thread, do)
-
-
-async def as_told(lane: Lane) -> dict[str, Any]:
-    """A lane for people and programs."""
-    try:
-        status = await lane.runtime.status(lane.applied.function.name)
-    except VolvoxError as error:
-        status = Status("failed", reason=str(error))
-    lane.look(status)
-    return {
-        "function": lane.applied.function.name,
-        "version": lane.applied.version,
-        "runtime": lane.runtime.name,
-        "at_work": lane.at_work,
-        "state": status.state,
-        "reason": status.reason,
-        "instances": [
-            {"id": one.id, "state": one.state, "since": one.since, "version": one.version} for one in status.instances
-        ],
-        "wanted": lane.instances,
-        "idle_seconds": lane.applied.function.scaling.idle_seconds,
-        "job_seconds": round(lane.job_seconds, 4),
-        "charge": asdict(lane.charge) if lane.charge else None,
-        "cold_start_seconds": round(status.cold_start_seconds or lane.start_seconds, 3),
-    }

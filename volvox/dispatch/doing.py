@@ -16,14 +16,14 @@ from volvox.disks import full_behind
 from volvox.dispatch.foreseeing import bill
 from volvox.dispatch.matching import Split
 from volvox.dispatch.pausing import pause
-from volvox.dispatch.publishing import Open, publish, published_before, relative_key
+from volvox.dispatch.publishing import Open, provider_of, publish, published_before, relative_key
 from volvox.dispatch.work import Work, work_of
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.events.writing import notification
 from volvox.functions.definition import Function
 from volvox.inbox import Ending, Inbox, Job
 from volvox.pricing.charges import Charge
-from volvox.runtimes.interface import AGAIN, Call, Outcome, Runtime
+from volvox.runtimes.interface import AGAIN, Call, Kind, Outcome, Runtime
 from volvox.settings import Home
 
 _GRACE_SECONDS = 30.0  # after a call's own limit, for a runtime that does not keep to it
@@ -155,7 +155,7 @@ class Doing:
             work.begin()
             work.log.parent.mkdir(parents=True, exist_ok=True)
             target = work.input(job.key)
-            place = self.open_place(job.place, function, self._provider(function, job))
+            place = self.open_place(job.place, function, provider_of(function, job, self.split))
             place.fetch(job.key, target, job.version)
             return replace(call, input=target)
         except NotFound as error:
@@ -164,7 +164,7 @@ class Doing:
         except VolvoxError as error:
             return self._failed(applied, job, "transient" if isinstance(error, Unavailable) else "failed", str(error))
         except OSError as error:
-            return self._failed(applied, job, *_disk(error))
+            return self._failed(applied, job, *of_disk(error))
 
     def _call(self, applied: Applied, job: Job, work: Work) -> Call:
         return Call(
@@ -173,12 +173,6 @@ class Doing:
             event_time=datetime.fromtimestamp(job.created, UTC).isoformat(timespec="milliseconds"),
             arguments=applied.function.arguments, timeout_seconds=applied.function.timeout_seconds,
         )  # fmt: skip
-
-    def _provider(self, function: Function, job: Job) -> str:
-        for one in function.inputs:
-            if self.split(one.url)[0] == job.place:
-                return one.provider
-        return ""
 
     def _ended(self, applied: Applied, job: Job, outcome: Outcome) -> Ending:
         work = work_of(self.home, job.id)
@@ -195,7 +189,7 @@ class Doing:
         except VolvoxError as error:
             return self._failed(applied, job, "transient" if isinstance(error, Unavailable) else "failed", str(error))
         except OSError as error:
-            return self._failed(applied, job, *_disk(error))
+            return self._failed(applied, job, *of_disk(error))
 
     def _published(self, applied: Applied, job: Job, work: Work) -> Ending:
         try:
@@ -206,6 +200,12 @@ class Doing:
             return self._failed(applied, job, "unpublished", str(error), keep=True)
         work.end()
         return Ending(job.id, "SUCCEEDED", outputs=written)
+
+    def ended_elsewhere(self, applied: Applied, job: Job, outcome: Outcome) -> Ending:
+        """What becomes of a job whose answer was published by what answered it."""
+        if outcome.kind:
+            return self._failed(applied, job, outcome.kind, outcome.reason, exit_code=outcome.exit_code)
+        return Ending(job.id, "SUCCEEDED", outputs=outcome.outputs, function_version=applied.version)
 
     def _cancelled(self, job: Job, work: Work) -> Ending:
         work.end()
@@ -244,7 +244,8 @@ def _event(job: Job) -> str:
     return notification(job.place, job.key, size=job.size, user=job.user, modified=job.created) if job.key else ""
 
 
-def _disk(error: OSError) -> tuple[str, str]:
+def of_disk(error: OSError) -> tuple[Kind, str]:
+    """What an error of a disk means for a job: the kind and a sentence."""
     if full_behind(error):
         return "transient", f"the disk here is full ({error.filename or error})"
     return "failed", f"{error.filename or 'a file'}: {error.strerror or error}"

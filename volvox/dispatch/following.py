@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from volvox.disks import replace_text
-from volvox.dispatch.dispatcher import Dispatcher, as_told
+from volvox.dispatch.dispatcher import Dispatcher
 from volvox.dispatch.doing import Applied
+from volvox.dispatch.lane import as_told
 from volvox.dispatch.state import state_file
 from volvox.errors import VolvoxError
 from volvox.functions import registry

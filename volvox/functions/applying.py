@@ -16,7 +16,7 @@ from volvox.functions.registry import Change
 from volvox.settings import Home
 
 # Of what nobody could tell: other rooms look at the rest again when an instance is started.
-_WORTH_A_WARNING = ("credentials", "chain", "runtime")
+_WORTH_A_WARNING = ("credentials", "chain", "runtime", "bulk")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from volvox.identity import digest_of
 
@@ -133,6 +133,26 @@ class Placement(_Part):
     among: tuple[RuntimeName, ...] = ()
 
 
+class Bulk(_Part):
+    """Many files that wait together go to one run of the flow `batch-inference`.
+
+    Attributes:
+        least: So many files of one user, none of them tried before, must wait; `from` in a definition file.
+        on: The deployment of the flow, which is named after its work pool.
+        most: So many go to one run; what is beyond goes to the next one.
+    """
+
+    least: Annotated[int, Field(ge=2, le=1_000_000)]
+    on: str = "local"
+    most: Annotated[int, Field(ge=2, le=100_000)] = 10_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bulk:
+        if self.least > self.most:
+            raise ValueError(f"from is {self.least} and most {self.most}; the first is never larger")
+        return self
+
+
 class Function(_Part):
     """A function: what answers, where its files come from and go to, what it may use and how often it may be there.
 
@@ -168,6 +188,7 @@ class Function(_Part):
             `annotations`, ...), as the file says it.
         providers: Name of credentials (`minio.default`) -> where they stand, `block:NAME` or `file:PATH#KEY`; never a
             secret. `volvox.functions.providers.given` is what a place is opened with.
+        bulk: When many files that wait are answered by one run on a work pool; None: never.
     """
 
     name: str
@@ -197,6 +218,7 @@ class Function(_Part):
     trigger: Literal["inbox", "direct"] = "inbox"
     settings: dict[str, Any] = {}
     providers: dict[str, str] = {}
+    bulk: Bulk | None = None
 
     @field_validator("name")
     @classmethod
@@ -204,6 +226,22 @@ class Function(_Part):
         if not NAME.fullmatch(name):
             raise ValueError("use 1 to 64 letters, digits, '-', '.' and '_', the first and the last a letter or digit")
         return name
+
+    @field_validator("bulk")
+    @classmethod
+    def _fits(cls, bulk: Bulk | None, info: ValidationInfo) -> Bulk | None:
+        told = info.data
+        if bulk is None or "name" not in told:
+            return bulk
+        if not told.get("model"):
+            raise ValueError("a run answers files with a model; this function has none")
+        if not told.get("inputs") or not told.get("outputs"):
+            raise ValueError("a run needs places that it reads files from and writes answers to; state in and out")
+        if told.get("per_user"):
+            raise ValueError("a run has thousands of one user's files under way, per_user allows fewer; leave one out")
+        if told.get("trigger") == "direct":
+            raise ValueError("files gather in the inbox, which trigger direct passes by; leave one of them out")
+        return bulk
 
     @model_validator(mode="before")
     @classmethod
@@ -227,4 +265,5 @@ class Function(_Part):
     @property
     def version(self) -> str:
         """Digest of all it says; what a second `apply` of it is recognised by. A model's own version is beside it."""
-        return digest_of(["function", self.model_dump(mode="json")])
+        told = self.model_dump(mode="json", exclude=None if self.bulk else {"bulk"})  # as before there was a `bulk`
+        return digest_of(["function", told])

@@ -14,11 +14,12 @@ from volvox.functions.document import Value
 from volvox.functions.entries import Entries, Reading
 from volvox.functions.providers import Providers
 from volvox.functions.secrecy import is_reference, names_secret
-from volvox.functions.values import Kind, choice, near, number, said, text, texts, truth, whole
-from volvox.records import RETURNED_BY
+from volvox.functions.values import Kind, anything, choice, near, number, said, text, texts, truth, whole
+from volvox.returned import RETURNED_BY
 
 _YEAR_SECONDS = 366 * 86_400.0
 _WARM = re.compile(r"(\S+\s+){5}for\s+\d+(\.\d+)?\s*(s|m|min|h|d)")
+_DEPLOYMENT = values.matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "write the name of a work pool (`volvox pools`)")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*([/@][A-Za-z0-9._-]+)?")
 
 
@@ -103,6 +104,11 @@ _PLACEMENT: dict[str, tuple[str, Kind[Any]]] = {
     "payload_mb": ("payload_mb", number(0, 1e9)),
     "among": ("among", _runtimes),
 }
+_BULK: dict[str, tuple[str, Kind[Any]]] = {
+    "from": ("least", whole(2, 1_000_000, "files")),
+    "on": ("on", _DEPLOYMENT),
+    "most": ("most", whole(2, 100_000, "files")),
+}
 _PLAIN: dict[str, Kind[Any]] = {
     "description": text,
     "origin": choice("volvox", "scar", "oscar"),
@@ -144,6 +150,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     for key, part in _PARTS.items():
         if (found := _part(entries.inner(key), part)) != {}:
             told[key] = found
+    told |= _bulk(entries.get("bulk"), reading)
     told["environment"] = entries.take("environment", _environment(reading), {})
     told["inputs"], told["outputs"] = _places(entries, reading)
     told["name"] = entries.take("name", said, "") or _name(told, reading, alone)
@@ -181,6 +188,14 @@ def _part(entries: Entries, keys: dict[str, tuple[str, Kind[Any]]]) -> dict[str,
             f"{value.where}: there is no key {value.key!r}{near(name, keys)}; allowed are {', '.join(keys)}"
         )
     return found
+
+
+def _bulk(value: Value | None, reading: Reading) -> dict[str, Any]:
+    if value is None:
+        return {}
+    entries = Entries(value, reading)
+    entries.need("from", anything, None)  # tells if it is missing
+    return {"bulk": _part(entries, _BULK)}
 
 
 def _environment(reading: Reading) -> Callable[[Value], dict[str, str]]:

@@ -121,7 +121,7 @@ class Inbox(Looking):
         with self._database.reading() as here:
             return here.read("SELECT min(not_before) AS it FROM jobs WHERE state = 'PENDING'")[0]["it"]
 
-    def take(self, function: str, count: int, holder: str, *, per_user: int = 0) -> list[Job]:
+    def take(self, function: str, count: int, holder: str, *, per_user: int = 0, crowd_from: int = 0) -> list[Job]:
         """Take up to `count` jobs of a function: by priority, then in turn by user, then as they came.
 
         They are STARTING then, and this `holder`'s to end. Those whose deadline has passed fail instead.
@@ -131,6 +131,8 @@ class Inbox(Looking):
             count: How many at most.
             holder: Who takes them.
             per_user: How many of one user may be under way at a time, those of before counted; 0: any.
+            crowd_from: Of a user of whom so many wait that nobody tried before, none of these: they are for
+                `take_together`. 0: there are no crowds.
         """
         now = time.time()
         with self._database.writing() as here:
@@ -141,14 +143,37 @@ class Inbox(Looking):
             )
             self._move(here, [row["id"] for row in late], "FAILED", of=("RUNNABLE",), columns={"ended": now},
                        reason="its deadline passed before it was begun", error={"kind": "deadline"})  # fmt: skip
-            chosen = choosing.choose(here, function, count, per_user)
+            chosen = choosing.choose(here, function, count, per_user, crowd_from=crowd_from, now=now)
             self._move(here, chosen, "STARTING", of=("RUNNABLE",), columns={"holder": holder}, begun=True)
             return rows.in_order(rows.jobs(here, chosen), chosen)
 
-    def running(self, ids: Sequence[str], holder: str, function_version: str = "") -> None:
-        """The model or script is at these jobs now."""
+    def take_together(self, function: str, user: str, count: int, holder: str) -> list[Job]:
+        """Take up to `count` jobs of one user that nobody tried before, without calls; as `take` does otherwise."""
         with self._database.writing() as here:
-            self._move(here, ids, "RUNNING", of=("STARTING",), holder=holder,
+            chosen = choosing.together(here, function, user, count, time.time())
+            self._move(here, chosen, "STARTING", of=("RUNNABLE",), columns={"holder": holder}, begun=True)
+            return rows.in_order(rows.jobs(here, chosen), chosen)
+
+    def adopt(self, ids: Sequence[str], before: Collection[str], holder: str) -> list[str]:
+        """Jobs that are under way elsewhere, whose holder, one of `before`, is gone, are this `holder`'s from now on.
+
+        Returns:
+            The ids of those that were under way, and held so.
+        """
+        marks = ", ".join("?" * len(before))
+        query = f"UPDATE jobs SET holder = ? WHERE id = ? AND state IN ('STARTING', 'RUNNING') AND holder IN ({marks})"  # noqa: S608
+        with self._database.writing() as here:
+            return [one for one in ids if here.write(query, (holder, one, *before))]
+
+    def tell(self, ids: Sequence[str], holder: str, reason: str) -> None:
+        """Say of jobs that are under way that they are being started, or are again, and where."""
+        with self._database.writing() as here:
+            self._move(here, ids, "STARTING", of=("STARTING", "RUNNING"), holder=holder, reason=reason)
+
+    def running(self, ids: Sequence[str], holder: str, function_version: str = "", reason: str = "") -> None:
+        """The model or script is at these jobs now; `reason` may say where."""
+        with self._database.writing() as here:
+            self._move(here, ids, "RUNNING", of=("STARTING",), holder=holder, reason=reason,
                        columns={"function_version": function_version})  # fmt: skip
 
     def end(self, endings: Sequence[Ending], holder: str) -> list[str]:

@@ -10,10 +10,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from volvox.functions.definition import Function
 
 InstanceState = Literal["starting", "ready", "busy", "draining", "failed"]
-Kind = Literal["", "refused", "failed", "transient", "timeout", "memory", "storage", "cancelled", "gone"]
+Kind = Literal[
+    "", "refused", "failed", "transient", "timeout", "memory", "storage", "cancelled", "gone", "missing", "unpublished"
+]  # fmt: skip
 """What became of a call. Empty: it was answered. refused: the input cannot be used; failed: the model or script failed;
-timeout, memory, storage: it took more than it may; cancelled: somebody asked for that. None of these is tried again by
-itself. transient: something beside the function did not answer; gone: its instance ended beneath it; these are."""
+timeout, memory, storage: it took more than it may; cancelled: somebody asked for that; missing, unpublished: of what
+fetches itself, the object is gone, or an output place refuses the answer. None of these is tried again by itself.
+transient: something beside the function did not answer; gone: its instance ended beneath it; these are."""
 
 AGAIN: frozenset[Kind] = frozenset({"transient", "gone"})
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.volvox.dispatch.conftest import Site, Tame, dispatching, function
 from volvox.disks import replace_text
 from volvox.dispatch import calls
-from volvox.dispatch.dispatcher import as_told
 from volvox.dispatch.foreseeing import Seen, begins_in, bill, foreseen, from_state
 from volvox.dispatch.job_commands import jobs
+from volvox.dispatch.lane import as_told
 from volvox.dispatch.state import deployed, state_file
 from volvox.functions import registry
 from volvox.functions.definition import Function
