@@ -132,7 +132,7 @@ def _refuse_missing(definitions: Sequence[Definitions], found: Sequence[Finding]
     reasons += [
         f"{finding.said}; {finding.mend}" if finding.mend else finding.said
         for finding in found
-        if finding.ok is False and finding.name not in ("script", "image file") and not finding.made
+        if finding.ok is False and finding.name not in ("script", "image file", "interpreter") and not finding.made
     ]
     if reasons:
         raise InvalidInput("\n".join(dict.fromkeys(reasons)))
