@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from volvox.errors import Unavailable, VolvoxError
 from volvox.inbox import open_inbox
 from volvox.runtimes.interface import Runtime
 from volvox.settings import Home
+
+_THREADS = 64
 
 
 def main() -> int:
@@ -40,6 +43,8 @@ async def _run(home: Home) -> None:
     from volvox.dispatch.sources import Sources
     from volvox.places import split
 
+    # Each sweep of a place that does not answer has one, and those of two cores are six.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "beside"))
     inbox = open_inbox(home)
     models, open_places = _models(), opener()
     dispatcher = Dispatcher(

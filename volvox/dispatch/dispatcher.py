@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from volvox.dispatch.publishing import Open
 from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
 from volvox.errors import VolvoxError
+from volvox.functions.definition import Function
 from volvox.inbox import Inbox, Job
 from volvox.runtimes.interface import Outcome, Runtime, Status
 from volvox.runtimes.opening import runtime_of
@@ -38,7 +39,7 @@ _TIDY_SECONDS = 600.0
 _SCALE_SECONDS = 1.0
 _END_SECONDS = 30.0  # what is under way may take so long when the dispatcher is asked to end
 _AHEAD = 2  # shares of an instance: while it is at one, the next is fetched
-_THREADS = 8
+_THREADS = 64  # of which one function has a few, see `Doing`
 
 log = logging.getLogger(__name__)
 
@@ -112,16 +113,21 @@ class Dispatcher:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time():.3f}"
         self._inbox, self._runtimes, self._alone, self._warm_now = inbox, runtimes, alone, warm_now
         self._lanes: dict[str, Lane] = {}
+        self._expected: dict[str, Function] = {}
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
-        self._askers = ThreadPoolExecutor(_THREADS, "arrivals")
-        self._resolver = Resolver(inbox, open_place, self._askers)
+        self._resolver = Resolver(inbox, open_place)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
         self._ending = False
         self._last_scale = 0.0
 
     # -- functions -----------------------------------------------------------------------------------------------
+
+    def expect(self, functions: Iterable[Function]) -> None:
+        """Know of every function that is applied: what comes for one that is not deployed yet, or cannot be, waits."""
+        self._expected = {one.name: one for one in functions}
+        self._arrived.set()
 
     async def deploy(self, applied: Applied) -> None:
         """Have jobs of this function answered by this version from now on.
@@ -210,7 +216,7 @@ class Dispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         for runtime in {id(lane.runtime): lane.runtime for lane in self._lanes.values()}.values():
             await runtime.close()
-        self._askers.shutdown(wait=False, cancel_futures=True)
+        self._resolver.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._inbox_thread.shutdown()
 
@@ -231,21 +237,13 @@ class Dispatcher:
                 self._arrived.set()
 
     async def _resolve(self) -> None:
-        """Arrivals become jobs, beside the jobs: a place that does not answer holds up nothing else."""
-        while True:
-            self._arrived.clear()
-            functions = [lane.applied.function for lane in self._lanes.values()]
-            try:
-                looked_at = await asyncio.to_thread(self._resolver.resolve, functions) if functions else 0
-            except VolvoxError as error:
-                log.error("%s", error)
-                looked_at = 0
-            if looked_at:
-                self._wake.set()
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SCALE_SECONDS):
-                    await self._arrived.wait()
+        """Arrivals become jobs, beside the jobs."""
+
+        def functions() -> list[Function]:
+            deployed = {name: lane.applied.function for name, lane in self._lanes.items()}
+            return [*{**deployed, **self._expected}.values()]
+
+        await self._resolver.run(functions, self._arrived, self._wake.set)
 
     async def _look_for_cancelled(self) -> None:
         if not any(lane.groups for lane in self._lanes.values()):
@@ -281,7 +279,7 @@ class Dispatcher:
     async def _round(self) -> float:
         """Do everything that can be done now; until when there is nothing more, seconds since the epoch."""
         await self._in_turn(self._inbox.wake)
-        for name, lane in self._lanes.items():
+        for name, lane in [*self._lanes.items()]:  # others may come and go meanwhile
             while lane.room > 0 and not self._ending:
                 function = lane.applied.function
                 waiting = await self._in_turn(lambda n=name, most=lane.share * 64: self._inbox.runnable(n, most))
@@ -292,6 +290,10 @@ class Dispatcher:
                     lambda n=name, c=count, u=function.per_user: self._inbox.take(n, c, self.holder, per_user=u)
                 )
                 if not jobs:
+                    break
+                if self._lanes.get(name) is not lane:  # it was removed, or runs elsewhere now
+                    ids = [job.id for job in jobs]
+                    await self._in_turn(lambda i=ids: self._inbox.give_back(i, self.holder, "its function has moved"))
                     break
                 self._begin(lane, jobs)
         if time.monotonic() - self._last_scale >= _SCALE_SECONDS:
@@ -314,7 +316,10 @@ class Dispatcher:
 
     async def _scale(self) -> None:
         now = time.monotonic()
-        for name, lane in self._lanes.items():
+        for function in [one for name, one in self._expected.items() if name not in self._lanes]:
+            if function.deadline_seconds:
+                await self._in_turn(lambda n=function.name: self._inbox.overdue(n))
+        for name, lane in [*self._lanes.items()]:
             scaling = lane.applied.function.scaling
             waiting = await self._in_turn(lambda n=name: self._inbox.runnable(n, 10_000))
             busy = math.ceil(lane.at_work / max(1, scaling.concurrency * lane.share))
