@@ -211,10 +211,10 @@ class Instances:
         Raises:
             Blameless: If it waited behind another one, or was answered together with others.
         """
-        worker = ask.worker
-        there = worker is not None and worker in self.pool.workers
-        begun = not there or worker.begun(ask)
-        together = there and begun and not ask.alone and len(worker.begun_asks()) > 1
+        worker, begun, together = ask.worker, True, False
+        if worker is not None and worker in self.pool.workers:
+            begun = worker.begun(ask)
+            together = begun and not ask.alone and len(worker.begun_asks()) > 1
         await self.left(ask)
         if not begun or together:
             raise Blameless(together=together)

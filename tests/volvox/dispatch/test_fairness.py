@@ -20,7 +20,7 @@ SCRIPT: dict[str, Any] = {"model": "", "image": "busybox"}
 class Counting(Tame):
     """Knows how many of each user's files it is at, and the most there were."""
 
-    seconds: float = 0.1
+    seconds: float = 0.05
     now: Counter[str] = field(default_factory=Counter)
     most: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
