@@ -16,10 +16,10 @@ from volvox import progress
 from volvox.bulk.listing import Listed, Listing
 from volvox.bulk.outcomes import Telling
 from volvox.bulk.steps import Steps, answer_each
-from volvox.dispatch.doing import of_disk
+from volvox.dispatch.doing import told_of
 from volvox.dispatch.publishing import Open, provider_of, publish, published_before, relative_key
 from volvox.dispatch.work import Work
-from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import InvalidInput, NotFound, VolvoxError
 from volvox.places import split
 from volvox.records import Image
 from volvox.runtimes.interface import Call, Outcome, Runtime
@@ -207,15 +207,7 @@ class _Counting:
 
 
 def _outcome(one: Listed, told: Outcome | Exception) -> Outcome:
-    if isinstance(told, Outcome):
-        return told
-    if isinstance(told, NotFound):
-        return Outcome(one.id, "missing", str(told))
-    if isinstance(told, OSError):
-        return Outcome(one.id, *of_disk(told))
-    if isinstance(told, VolvoxError):
-        return Outcome(one.id, "transient" if isinstance(told, Unavailable) else "failed", str(told))
-    return Outcome(one.id, "failed", f"{type(told).__name__}: {told}")
+    return told if isinstance(told, Outcome) else Outcome(one.id, *told_of(told))
 
 
 def emptied(folder: Path) -> Path:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from volvox.dispatch.dispatcher import Dispatcher
@@ -20,6 +21,8 @@ from volvox.runtimes.interface import Runtime
 from volvox.runtimes.models import Models
 from volvox.settings import Home
 from volvox.store import Store
+
+_THREADS = 64
 
 
 def main() -> int:
@@ -43,6 +46,8 @@ async def _run(home: Home) -> None:
     from volvox.runtimes.bulk import BatchInference
     from volvox.runtimes.models import PublishedModels
 
+    # Each sweep of a place that does not answer has one, and those of two cores are six.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "beside"))
     inbox = open_inbox(home)
     store, open_places = _store(), opener()
     models = PublishedModels(store)

@@ -207,6 +207,8 @@ class Bulks:
     async def _begin(self, function: Function, jobs: Sequence[Job]) -> None:
         """Keep the list of jobs that were taken, and follow the run that answers them."""
         assert self._way is not None
+        if not (jobs := await self._doing.fitting(function, jobs)):
+            return
         ids = [job.id for job in jobs]
         try:
             asked = await asyncio.to_thread(self._way.keep, function, jobs)

@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ _SILENT_SECONDS = 15.0  # a dispatcher that was not heard of for so long is gone
 _TIDY_SECONDS = 600.0
 _SCALE_SECONDS = 1.0
 _END_SECONDS = 30.0  # what is under way may take so long when the dispatcher is asked to end
-_THREADS = 8
+_THREADS = 64  # of which one function has a few, see `Doing`
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ class Dispatcher:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time():.3f}"
         self._inbox, self._runtimes, self._alone, self._warm_now = inbox, runtimes, alone, warm_now
         self._lanes: dict[str, Lane] = {}
+        self._expected: dict[str, Function] = {}
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
-        self._askers = ThreadPoolExecutor(_THREADS, "arrivals")
-        self._resolver = Resolver(inbox, open_place, self._askers, self._foreseen)
+        self._resolver = Resolver(inbox, open_place, self._foreseen)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
         self._bulks = Bulks(home, inbox, self.holder, way=bulk, doing=self._doing, wake=self._wake.set)
@@ -92,6 +92,11 @@ class Dispatcher:
         self._last_scale = 0.0
 
     # -- functions -----------------------------------------------------------------------------------------------
+
+    def expect(self, functions: Iterable[Function]) -> None:
+        """Know of every function that is applied: what comes for one that is not deployed yet, or cannot be, waits."""
+        self._expected = {one.name: one for one in functions}
+        self._arrived.set()
 
     async def deploy(self, applied: Applied) -> None:
         """Have jobs of this function answered by this version from now on.
@@ -186,7 +191,7 @@ class Dispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         for runtime in {id(lane.runtime): lane.runtime for lane in self._lanes.values()}.values():
             await runtime.close()
-        self._askers.shutdown(wait=False, cancel_futures=True)
+        self._resolver.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._inbox_thread.shutdown()
 
@@ -207,21 +212,13 @@ class Dispatcher:
                 self._arrived.set()
 
     async def _resolve(self) -> None:
-        """Arrivals become jobs, beside the jobs: a place that does not answer holds up nothing else."""
-        while True:
-            self._arrived.clear()
-            functions = [lane.applied.function for lane in self._lanes.values()]
-            try:
-                looked_at = await asyncio.to_thread(self._resolver.resolve, functions) if functions else 0
-            except VolvoxError as error:
-                log.error("%s", error)
-                looked_at = 0
-            if looked_at:
-                self._wake.set()
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SCALE_SECONDS):
-                    await self._arrived.wait()
+        """Arrivals become jobs, beside the jobs."""
+
+        def functions() -> list[Function]:
+            deployed = {name: lane.applied.function for name, lane in self._lanes.items()}
+            return [*{**deployed, **self._expected}.values()]
+
+        await self._resolver.run(functions, self._arrived, self._wake.set)
 
     async def _look_for_cancelled(self) -> None:
         if not self._bulks.any and not any(lane.groups for lane in self._lanes.values()):
@@ -261,7 +258,7 @@ class Dispatcher:
     async def _round(self) -> float:
         """Do everything that can be done now; until when there is nothing more, seconds since the epoch."""
         await self._in_turn(self._inbox.wake)
-        for name, lane in [*self._lanes.items()]:
+        for name, lane in [*self._lanes.items()]:  # others may come and go meanwhile
             crowd_from = 0 if self._ending else await self._bulks.gather(lane.applied)
             while lane.room > 0 and not self._ending:
                 function = lane.applied.function
@@ -275,6 +272,10 @@ class Dispatcher:
                     )
                 )
                 if not jobs:
+                    break
+                if self._lanes.get(name) is not lane:  # it was removed, or runs elsewhere now
+                    ids = [job.id for job in jobs]
+                    await self._in_turn(lambda i=ids: self._inbox.give_back(i, self.holder, "its function has moved"))
                     break
                 self._begin(lane, jobs)
         if time.monotonic() - self._last_scale >= _SCALE_SECONDS:
@@ -301,7 +302,10 @@ class Dispatcher:
 
     async def _scale(self) -> None:
         now = time.monotonic()
-        for name, lane in self._lanes.items():
+        for function in [one for name, one in self._expected.items() if name not in self._lanes]:
+            if function.deadline_seconds:
+                await self._in_turn(lambda n=function.name: self._inbox.overdue(n))
+        for name, lane in [*self._lanes.items()]:
             scaling = lane.applied.function.scaling
             waiting = await self._in_turn(lambda n=name: self._inbox.runnable(n, 10_000))
             waiting = max(0, waiting - self._bulks.gathering(name))

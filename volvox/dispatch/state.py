@@ -20,3 +20,9 @@ def deployed(home: Home) -> dict[str, Any]:
         return json.loads(state_file(home).read_bytes())
     except (OSError, ValueError):
         return {"functions": [], "troubles": {}}
+
+
+def trouble(home: Home, name: str) -> str:
+    """Why the function's present version cannot be deployed, as the dispatcher said last; empty if it can."""
+    state = deployed(home)
+    return "" if any(lane["function"] == name for lane in state["functions"]) else state["troubles"].get(name, "")

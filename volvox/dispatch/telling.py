@@ -45,9 +45,19 @@ def as_json(job: Job) -> dict[str, Any]:
     }
 
 
-def why_it_waits(inbox: Inbox, job: Job) -> str:
-    """One sentence: why a job that has not ended is not further; its own reason where it has one."""
-    if job.state in ENDED or job.reason:
+def why_it_waits(inbox: Inbox, job: Job, trouble: str = "") -> str:
+    """One sentence: why a job that has not ended is not further; its own reason where it has one.
+
+    Args:
+        inbox: Where it is.
+        job: The job.
+        trouble: Why its function cannot be deployed (`volvox.dispatch.following.trouble`), or empty.
+    """
+    if job.state in ENDED:
+        return job.reason
+    if trouble and job.state in ("PENDING", "RUNNABLE"):
+        return f"its function cannot be deployed: {trouble}"
+    if job.reason:
         return job.reason
     if job.state == "RUNNABLE":
         before = inbox.before(job)

@@ -182,6 +182,8 @@ class Function(_Part):
         priority: Of its jobs unless they state their own; higher goes first.
         per_user: How many jobs of one user are under way at a time; 0: as many as fit.
         keep_days: How long the record of an ended job, its log and what was kept with it stay.
+        max_object_mb: A larger file is refused before it is fetched, in MB of 2**20 bytes; 0: one that does not fit on
+            the scratch disk (`resources.storage_mb`).
         fetches: Whether the job runner fetches the file; a script that does so itself says no.
         trigger: `inbox`: events are recorded here and jobs sent out; `direct`: the runtime's own events call it.
         settings: What only one runtime understands, under its own names (`batch.compute_resources`, `synchronous`,
@@ -214,6 +216,7 @@ class Function(_Part):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     per_user: Annotated[int, Field(ge=0)] = 0
     keep_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    max_object_mb: Annotated[int, Field(ge=0)] = 0
     fetches: bool = True
     trigger: Literal["inbox", "direct"] = "inbox"
     settings: dict[str, Any] = {}

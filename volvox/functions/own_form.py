@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any, get_args
 
-from volvox.functions import values
+from volvox.functions import runtime_settings, values
 from volvox.functions.building import built, own_place
 from volvox.functions.definition import NAME, Function, Input, Output, RuntimeName
 from volvox.functions.document import Value
@@ -124,9 +124,9 @@ _PLAIN: dict[str, Kind[Any]] = {
     "priority": whole(-100, 100),
     "per_user": whole(0, 1_000_000),
     "keep_days": number(0, 36_600),
+    "max_object_mb": whole(0, 1 << 30, "MB"),
     "fetches": truth,
     "trigger": choice("inbox", "direct"),
-    "settings": values.mapping,
 }
 _PARTS = {"resources": _RESOURCES, "scaling": _SCALING, "retries": _RETRIES, "placement": _PLACEMENT}
 KEYS = (*Function.model_fields, "places")
@@ -158,6 +158,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
         reading.mistakes.append(str(value.wrong("has no name; write name: NAME")))
     if (script := entries.get("script")) is not None:
         told["script"] = reading.tried(lambda value: _script(value, told["name"], reading), script, "")
+    told |= _settings(entries, told)
     providers, stated = Providers(reading), entries.get("providers")
     used = {place.provider for place in (*told["inputs"], *told["outputs"])}
     for each in (shared, stated):
@@ -196,6 +197,15 @@ def _bulk(value: Value | None, reading: Reading) -> dict[str, Any]:
     entries = Entries(value, reading)
     entries.need("from", anything, None)  # tells if it is missing
     return {"bulk": _part(entries, _BULK)}
+
+
+def _settings(entries: Entries, told: dict[str, Any]) -> dict[str, Any]:
+    if (stated := entries.get("settings")) is None:
+        return {}
+    if "script" in told and not told["script"]:
+        told = {**told, "script": "#"}  # one that is not there yet is one all the same
+    reading = entries.reading
+    return {"settings": reading.tried(lambda value: runtime_settings.read(value, told, reading), stated, {})}
 
 
 def _environment(reading: Reading) -> Callable[[Value], dict[str, str]]:

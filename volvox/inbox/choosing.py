@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 
 from volvox.inbox.database import Transaction
 
@@ -37,24 +38,34 @@ SELECT owner, count(*) AS it FROM jobs WHERE function = ? AND state IN ('STARTIN
 
 
 def choose(
-    here: Transaction, function: str, count: int, per_user: int = 0, *, crowd_from: int = 0, now: float = 0.0
-) -> list[str]:
-    """The ids of up to `count` jobs whose turn it is.
+    here: Transaction,
+    function: str,
+    count: int,
+    per_user: int = 0,
+    served: Mapping[str, int] | None = None,
+    *,
+    crowd_from: int = 0,
+    now: float = 0.0,
+) -> list[tuple[str, str]]:
+    """The ids of up to `count` jobs whose turn it is, and whose each is.
 
-    Of equal priority, the user goes first who has the fewest under way, those just chosen counted.
+    Of equal priority, the user goes first who has the fewest under way, those just chosen counted; of several such
+    users the one whose last turn is longest ago.
 
     Args:
         here: The transaction in which they will be taken.
         function: Its name.
         count: How many at most.
         per_user: How many of one user may be under way at a time; 0: any.
+        served: When each user had its last turn, as numbers that rise; one who had none is left out.
         crowd_from: Of a user of whom so many wait that nobody tried before, none of these, and no fewer: they are for
             `together`. 0: there are no crowds.
         now: Seconds since the epoch.
     """
+    served = served or {}
     users = [row["owner"] for row in here.read(_USERS, (function, function))]
     at_work = {row["owner"]: row["it"] for row in here.read(_AT_WORK, (function,))} if users else {}
-    turns: list[tuple[int, int, int, str]] = []
+    turns: list[tuple[int, int, int, int, str, str]] = []
     for user in users:
         has = at_work.get(user, 0)
         room = min(count, per_user - has) if per_user and user else count
@@ -63,8 +74,8 @@ def choose(
         crowded = crowd_from and _fresh(here, function, user, crowd_from, now) >= crowd_from
         query, values = (_FIRST_BUT_FRESH, (now,)) if crowded else (_FIRST, ())
         for place, row in enumerate(here.read(query, (function, user, *values, room))):
-            turns.append((-row["priority"], has + place, row["number"], row["id"]))
-    return [one[-1] for one in heapq.nsmallest(count, turns)]
+            turns.append((-row["priority"], has + place, served.get(user, 0), row["number"], row["id"], user))
+    return [one[-2:] for one in heapq.nsmallest(count, turns)]
 
 
 def crowd(here: Transaction, function: str, least: int, most: int, now: float) -> tuple[str, int] | None:

@@ -14,15 +14,23 @@ from typing import Any
 
 from volvox.errors import InvalidInput
 from volvox.inbox import choosing, rows
-from volvox.inbox.database import Transaction
+from volvox.inbox.database import Database, Transaction
 from volvox.inbox.job import ENDED, Arrival, Ending, Job, NewJob, State, Waiting
 from volvox.inbox.looking import Looking
 
+_MOST_USERS = 100_000  # whose last turns are remembered
 _MOST_DEATHS = 10  # of dispatchers that were at one job; then the job is taken for the reason
 
 
 class Inbox(Looking):
     """What was told of every object, and what became of it."""
+
+    def __init__(self, database: Database) -> None:
+        """`database` is that of one of this room's two kinds."""
+        super().__init__(database)
+        # Only what this process has taken: who takes alone is fair for good, and several are each by themselves.
+        self._served: dict[str, dict[str, int]] = {}
+        self._turn = 0
 
     def close(self) -> None:
         """Let go of the database."""
@@ -49,12 +57,12 @@ class Inbox(Looking):
                     rows,
                 )
 
-    def arrivals(self, limit: int = 100) -> list[Waiting]:
-        """Those that may be looked at now, the oldest first."""
+    def arrivals(self, limit: int = 100, *, but: Collection[str] = ()) -> list[Waiting]:
+        """Those that may be looked at now, the oldest first; those in the places `but` are left out."""
+        elsewhere = f"AND place NOT IN ({', '.join('?' * len(but))}) " if but else ""
+        query = f"SELECT * FROM arrivals WHERE not_before <= ? {elsewhere}ORDER BY number LIMIT ?"  # noqa: S608
         with self._database.reading() as here:
-            found = here.read(
-                "SELECT * FROM arrivals WHERE not_before <= ? ORDER BY number LIMIT ?", (time.time(), limit)
-            )
+            found = here.read(query, (time.time(), *but, limit))
         return [rows.waiting(row) for row in found]
 
     def arrivals_waiting(self) -> int:
@@ -134,18 +142,24 @@ class Inbox(Looking):
             crowd_from: Of a user of whom so many wait that nobody tried before, none of these: they are for
                 `take_together`. 0: there are no crowds.
         """
-        now = time.time()
         with self._database.writing() as here:
-            late = here.read(
-                "SELECT id FROM jobs WHERE function = ? AND state = 'RUNNABLE' AND deadline > 0 AND deadline < ? "
-                "LIMIT 500",
-                (function, now),
-            )
-            self._move(here, [row["id"] for row in late], "FAILED", of=("RUNNABLE",), columns={"ended": now},
-                       reason="its deadline passed before it was begun", error={"kind": "deadline"})  # fmt: skip
-            chosen = choosing.choose(here, function, count, per_user, crowd_from=crowd_from, now=now)
+            self._overdue(here, function)
+            served = self._served.setdefault(function, {})
+            turns = choosing.choose(here, function, count, per_user, served, crowd_from=crowd_from, now=time.time())
+            chosen = [job_id for job_id, _ in turns]
             self._move(here, chosen, "STARTING", of=("RUNNABLE",), columns={"holder": holder}, begun=True)
-            return rows.in_order(rows.jobs(here, chosen), chosen)
+            taken = rows.in_order(rows.jobs(here, chosen), chosen)
+        if len(served) > _MOST_USERS:
+            served.clear()
+        for _, user in turns:
+            self._turn += 1
+            served[user] = self._turn
+        return taken
+
+    def overdue(self, function: str) -> int:
+        """Let those of a function fail whose deadline has passed, though nobody takes any; how many."""
+        with self._database.writing() as here:
+            return self._overdue(here, function)
 
     def take_together(self, function: str, user: str, count: int, holder: str) -> list[Job]:
         """Take up to `count` jobs of one user that nobody tried before, without calls; as `take` does otherwise."""
@@ -298,6 +312,15 @@ class Inbox(Looking):
         return gone
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _overdue(self, here: Transaction, function: str) -> int:
+        now = time.time()
+        late = here.read(
+            "SELECT id FROM jobs WHERE function = ? AND state = 'RUNNABLE' AND deadline > 0 AND deadline < ? LIMIT 500",
+            (function, now),
+        )
+        return self._move(here, [row["id"] for row in late], "FAILED", of=("RUNNABLE",), columns={"ended": now},
+                          reason="its deadline passed before it was begun", error={"kind": "deadline"})  # fmt: skip
 
     def _move(
         self,

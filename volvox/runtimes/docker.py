@@ -288,8 +288,9 @@ class DockerRuntime:
             if kind in ("gone", "transient") and name in self._removed:
                 kind, reason = "cancelled", f"function {name!r} was removed"
             return Outcome(
-                call.job, kind, reason, seconds=clock() - began, started_seconds=began - arrived if cold else 0.0
-            )
+                call.job, kind, reason, seconds=clock() - began, started_seconds=began - arrived if cold else 0.0,
+                version=found.version,
+            )  # fmt: skip
 
     async def _asked(self, found: ImageVersion, server: Server, call: Call) -> tuple[Kind, str]:
         function = found.function

@@ -70,6 +70,8 @@ class Outcome:
         outputs: What a runtime that writes outputs itself has written: `{"url", "key", "size"}` each.
         printed: What a script wrote to standard output, 1 MB at most: the answer of one that wrote no file.
         notes: What else is worth telling, a sentence each: files that were left out, for one.
+        version: The version that answered, as it was deployed; another than was asked for if that took over meanwhile.
+            Empty: none did, or nobody knows.
     """
 
     job: str
@@ -81,6 +83,7 @@ class Outcome:
     outputs: tuple[dict[str, Any], ...] = ()
     printed: str = ""
     notes: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ deadline_seconds: 3600
 priority: -5
 per_user: 2
 keep_days: 1.5
+max_object_mb: 500
 fetches: no
 trigger: direct
 settings: {annotations: {a: b}}
