@@ -74,6 +74,11 @@ def _fill(ballast: Path) -> None:
             stream.write(b"\0" * 65536)
 
 
+def _kill(installation: Installation, service: str) -> None:
+    for pid in processes.marked(Home(installation.home))[service]:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_a_disk_that_fills_during_training_and_a_prefect_that_dies(small: Installation, digits: Path) -> None:
     words = (str(digits), "--name", "faulty", *QUICK, "--steps", "25")
     ballast = small.home.parent / "ballast"
@@ -85,11 +90,7 @@ def test_a_disk_that_fills_during_training_and_a_prefect_that_dies(small: Instal
 
     ballast.unlink()
 
-    def kill() -> None:
-        for pid in processes.marked(Home(small.home))["prefect"]:
-            os.kill(pid, signal.SIGKILL)
-
-    code, sentence, text = _meanwhile(small, r"training: (\d+/25|went on)", kill, *words)
+    code, sentence, text = _meanwhile(small, r"training: (\d+/25|went on)", lambda: _kill(small, "prefect"), *words)
     assert code == 4
     assert "has ended while the cycle ran; run the same command again" in sentence
     went_on = re.search(r"training: went on from epoch (\d+)", text)
@@ -107,11 +108,7 @@ def test_a_disk_that_fills_during_training_and_a_prefect_that_dies(small: Instal
 def test_a_web_server_that_dies_before_serving(small: Installation, digits: Path) -> None:
     words = (str(digits), "--name", "unserved", *QUICK)
 
-    def kill() -> None:
-        for pid in processes.marked(Home(small.home))["web"]:
-            os.kill(pid, signal.SIGKILL)
-
-    code, sentence, text = _meanwhile(small, r"publication: started", kill, *words)
+    code, sentence, text = _meanwhile(small, r"publication: started", lambda: _kill(small, "web"), *words)
     assert code == 4
     assert "does not answer" in sentence
     assert "volvox up" in sentence

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.volvox.dispatch.conftest import Site, Tame, dispatching
+from tests.volvox.dispatch.conftest import Running, Site, Tame, dispatching
 from tests.volvox.dispatch.tame_way import BULK, TameWay, asked_of, drop, numbered, quickly, states
 from volvox.errors import (
     InvalidInput,
@@ -142,12 +142,17 @@ def test_a_run_that_ended_with_the_whole_stack_is_begun_again(site: Site) -> Non
     asyncio.run(check())
 
 
+async def half_answered(here: Running, site: Site) -> None:
+    """Ten files are dropped, and their run has answered five."""
+    drop(here, numbered(10))
+    await here.until(lambda: len(site.inbox.jobs(states=["RUNNING"])) == 5)
+
+
 def test_a_job_of_a_run_is_cancelled_at_once_and_the_run_passes_over_it(site: Site) -> None:
     async def check() -> None:
         way = TameWay()
         async with dispatching(site, way=way, bulk=BULK) as here:
-            drop(here, numbered(10))
-            await here.until(lambda: len(site.inbox.jobs(states=["RUNNING"])) == 5)
+            await half_answered(here, site)
             job = site.inbox.jobs(states=["RUNNING"])[0]
             site.inbox.cancel(job.id)
             await here.until(lambda: site.inbox.job(job.id).state == "FAILED")
@@ -164,8 +169,7 @@ def test_the_next_dispatcher_follows_the_same_run(site: Site) -> None:
     async def check() -> None:
         way = TameWay()
         async with dispatching(site, way=way, bulk=BULK) as here:
-            drop(here, numbered(10))
-            await here.until(lambda: len(site.inbox.jobs(states=["RUNNING"])) == 5)
+            await half_answered(here, site)
         under_way = site.inbox.jobs(states=["RUNNING"])
         assert len(under_way) == 5, "the run goes on, and its jobs with it"
         (kept,) = (site.home.root / "dispatch" / "bulk").iterdir()
@@ -190,8 +194,7 @@ def test_a_list_that_cannot_be_read_is_put_aside_and_its_jobs_are_begun_again(si
     async def check() -> None:
         way = TameWay()
         async with dispatching(site, way=way, bulk=BULK) as here:
-            drop(here, numbered(10))
-            await here.until(lambda: len(site.inbox.jobs(states=["RUNNING"])) == 5)
+            await half_answered(here, site)
         (kept,) = (site.home.root / "dispatch" / "bulk").iterdir()
         kept.write_text("{")
         runtime = Tame()
@@ -207,8 +210,7 @@ def test_what_was_cancelled_while_there_was_no_dispatcher_is_cancelled_by_the_ne
     async def check() -> None:
         way = TameWay()
         async with dispatching(site, way=way, bulk=BULK) as here:
-            drop(here, numbered(10))
-            await here.until(lambda: len(site.inbox.jobs(states=["RUNNING"])) == 5)
+            await half_answered(here, site)
         job = site.inbox.jobs(states=["RUNNING"])[0]
         site.inbox.cancel(job.id)
         async with dispatching(site, way=way, bulk=BULK) as here:
