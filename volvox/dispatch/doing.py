@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from volvox.dispatch.foreseeing import bill
 from volvox.dispatch.matching import Split
 from volvox.dispatch.pausing import pause
 from volvox.dispatch.publishing import Open, provider_of, publish, published_before, relative_key
-from volvox.dispatch.work import Work, work_of
+from volvox.dispatch.work import Spares, Work, work_of
 from volvox.errors import AccessRefused, InvalidInput, NotFound, PlaceGone, Unavailable, VolvoxError
 from volvox.events.writing import notification
 from volvox.functions.definition import Function
@@ -30,11 +31,14 @@ from volvox.settings import Home
 _HUNG_SECONDS = 900.0  # beyond what calls and the start of an instance may take: then the runtime's engine hangs
 _PAUSE_SECONDS = (0.1, 5.0)  # before the inbox is asked again
 _NOTES = 5
+_SOON_SECONDS = 0.5  # a model that answers sooner is asked again by the next dispatcher if this one is killed meanwhile
 _AT_ONCE = 8  # jobs of one function that wait for disks and networks at a time: a place that hangs holds up no other
+_JOIN_SECONDS = 0.02  # a thread does jobs in turn, and another joins it if it is at them for so long
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Doing:
     def __post_init__(self) -> None:
         """No function is at anything yet."""
         self._turns: dict[str, asyncio.Semaphore] = {}
+        self._spares = Spares(self.home)
 
     async def do(
         self, applied: Applied, runtime: Runtime, jobs: Sequence[Job], charge: Charge | None = None
@@ -112,9 +117,8 @@ class Doing:
         function = applied.function
         calls: list[Call] = []
         ready: list[Ending] = []
-        prepared = await asyncio.gather(
-            *(self._one(self._prepared, applied, job, runtime.fetches) for job in open_jobs.values())
-        )
+        jobs = [(job, runtime.fetches) for job in open_jobs.values()]
+        prepared = await self._each(self._prepared, applied, jobs)
         for one in prepared:
             (calls if isinstance(one, Call) else ready).append(one)  # pyright: ignore[reportArgumentType]
         if ready:
@@ -133,9 +137,7 @@ class Doing:
             outcomes = [Outcome(call.job, "timeout", reason, seconds=limit) for call in calls]
         except (Unavailable, NotFound) as error:
             outcomes = [Outcome(call.job, "transient", str(error)) for call in calls]
-        published = await asyncio.gather(
-            *(self._one(self._ended, applied, open_jobs[one.job], one) for one in outcomes)
-        )
+        published = await self._each(self._ended, applied, [(open_jobs[one.job], one) for one in outcomes])
         versions = {one.job: one.version for one in outcomes}
         bills = {one.id: bill(outcomes, charge, open_jobs[one.id].bill) for one in published}
         ended = [replace(one, function_version=versions[one.id], bill=bills[one.id]) for one in published]
@@ -160,10 +162,9 @@ class Doing:
                 work.end()
                 return Ending(job.id, "SUCCEEDED", "an earlier attempt had answered it", outputs=there)
             call = self._call(applied, job, work)
+            work.begin(self._spares if function.model else None)
             if fetched_there or not function.fetches or not job.key:
-                work.begin()
                 return replace(call, input=None)
-            work.begin()
             work.log.parent.mkdir(parents=True, exist_ok=True)
             target = work.input(job.key)
             place = self.open_place(job.place, function, provider_of(function, job, self.split))
@@ -190,23 +191,28 @@ class Doing:
             work.end()
             return Ending(job.id, "SUCCEEDED", outputs=outcome.outputs)
         try:
-            work.answered({"job": job.id, "version": outcome.version, "notes": outcome.notes})
+            told = {"job": job.id, "version": outcome.version, "notes": outcome.notes}
+            if applied.function.model and outcome.seconds < _SOON_SECONDS:
+                return self._published(applied, job, work, told)
+            work.answered(told)
             return self._published(applied, job, work)
         except (VolvoxError, OSError) as error:
             return self._failed(applied, job, *told_of(error))
 
-    def _published(self, applied: Applied, job: Job, work: Work) -> Ending:
+    def _published(self, applied: Applied, job: Job, work: Work, unnoted: dict[str, Any] | None = None) -> Ending:
         try:
             written = publish(applied.function, job, work, self.open_place, self.split)
         except VolvoxError as error:  # what it answered stays, and is published by the next attempt
+            if unnoted is not None:
+                work.answered(unnoted)
             kind, reason = told_of(error)
             return self._failed(applied, job, kind if kind in AGAIN else "unpublished", reason, keep=True)
-        answered = work.answer() or {}
+        answered = unnoted or work.answer() or {}
         notes = [*answered.get("notes", ())]
         if not written:
             files = len(work.files())
             notes.insert(0, f"none of the {files} files it wrote fits an output" if files else "it wrote no file")
-        work.end()
+        work.end(self._spares if applied.function.model else None)  # what a script left running may write there yet
         version = answered.get("version", "")
         return Ending(job.id, "SUCCEEDED", "; ".join(notes[:_NOTES]), outputs=written, function_version=version)
 
@@ -265,12 +271,44 @@ class Doing:
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, longest)
 
-    async def _one(self, do: Callable[..., T], applied: Applied, job: Job, *values: Any) -> T | Ending:
-        """What `do` makes of one job, in a thread; a fault of ours fails this one, and none of those beside it."""
-        name = applied.function.name
+    async def _each(
+        self, do: Callable[[Applied, Job, V], T], applied: Applied, some: Sequence[tuple[Job, V]]
+    ) -> list[T | Ending]:
+        """What `do` makes of each job, in as many threads as it takes: few where disks are quick."""
+        made: dict[str, T | Ending] = {}
+        left = deque(some)
+
+        def in_turn() -> None:
+            while True:
+                try:
+                    job, value = left.popleft()
+                except IndexError:
+                    return
+                made[job.id] = self._one(do, applied, job, value)
+
+        async def thread() -> None:
+            async with self._turns.setdefault(applied.function.name, asyncio.Semaphore(_AT_ONCE)):
+                if left:
+                    await asyncio.get_running_loop().run_in_executor(self.threads, in_turn)
+
+        threads = {asyncio.ensure_future(thread())}
         try:
-            async with self._turns.setdefault(name, asyncio.Semaphore(_AT_ONCE)):
-                return await asyncio.get_running_loop().run_in_executor(self.threads, do, applied, job, *values)
+            while pending := {one for one in threads if not one.done()}:
+                more = left and len(threads) < min(_AT_ONCE, len(some))
+                await asyncio.wait(pending, timeout=_JOIN_SECONDS if more else None)
+                if left and len(threads) < _AT_ONCE:
+                    threads.add(asyncio.ensure_future(thread()))
+        finally:
+            left.clear()  # of those that are cancelled, the next is not begun
+            for one in threads:
+                one.cancel()
+        await asyncio.gather(*threads)
+        return [made[job.id] for job, _ in some]
+
+    def _one(self, do: Callable[[Applied, Job, V], T], applied: Applied, job: Job, value: V) -> T | Ending:
+        """What `do` makes of one job; a fault of ours fails this one, and none of those beside it."""
+        try:
+            return do(applied, job, value)
         except Exception as error:
             log.exception("job %s", job.id)
             return self._failed(applied, job, *told_of(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ _LOOK_SECONDS = 1.0  # at most between two looks at what may be looked at
 _MOST = 200
 _PLACES = 6  # that are asked at a time
 _AT_ONCE = 8  # questions to one place at a time
+_QUICK_SECONDS = 0.003  # a place that answers so soon is asked one after the other: threads would only cost
 _GONE_SECONDS = 60.0  # a bucket that is gone or refuses is asked again so often: somebody has to mend it
 
 log = logging.getLogger(__name__)
@@ -149,9 +151,13 @@ class Resolver:
     def _asked(self, pairs: Sequence[tuple[Waiting, Match]]) -> list[_Asked]:
         """What the place says of each; once it does not answer, it is not asked about the others now."""
         asked: list[_Asked] = []
+        at_once = 1
         while len(asked) < len(pairs):
-            some = pairs[len(asked) : len(asked) + _AT_ONCE]
+            some = pairs[len(asked) : len(asked) + at_once]
+            began = time.monotonic()
             asked += [self._ask(*some[0])] if len(some) == 1 else self._askers.map(lambda pair: self._ask(*pair), some)
+            if time.monotonic() - began > _QUICK_SECONDS:
+                at_once = min(2 * at_once, _AT_ONCE)
             if silent := next((one for one in asked[-len(some) :] if one.silent), None):
                 asked += [replace(silent, waiting=waiting, match=match) for waiting, match in pairs[len(asked) :]]
         return asked

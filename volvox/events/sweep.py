@@ -27,6 +27,7 @@ Unknown = Callable[[str, Sequence[Found]], Awaitable[Sequence[Found]]]
 _BATCH = 500
 _SETTLED_SECONDS = 2.0
 _PAUSE_SECONDS = (1.0, 60.0)
+_REST = 9  # times as long as a sweep took nothing is swept, so that it takes a tenth of the time at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Sweep:
             unknown: Which of them the inbox does not know.
             mark: The file that keeps how far it came.
             function: Whom the files are for; empty: every function whose input they are in.
-            every_seconds: How long after one sweep the next begins.
+            every_seconds: How long after one sweep the next begins; later if it took long.
             batch: How many objects are held in memory.
         """
         self._place, self._prefix, self._unknown, self._mark = place, prefix, unknown, mark
@@ -82,6 +83,7 @@ class Sweep:
         """Sweep at once and then on schedule, until it is cancelled; what fails is tried again."""
         pause, first = _PAUSE_SECONDS[0], True
         while True:
+            began = time.monotonic()
             try:
                 swept = await self.once(record)
             except VolvoxError as error:
@@ -93,7 +95,8 @@ class Sweep:
             if swept.told:
                 log.info("%d files of %s were found that nobody had told of", swept.told, self._place.url)
             # What was written just before anybody watched is not left for an hour.
-            await asyncio.sleep(min(self._every, self._settled) if first and swept.left else self._every)
+            every = min(self._every, self._settled) if first and swept.left else self._every
+            await asyncio.sleep(max(every, _REST * (time.monotonic() - began)))
             first = False
 
     async def once(self, record: Record) -> Swept:

@@ -10,7 +10,7 @@ import pwd
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -123,10 +123,11 @@ class Directory:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _children(self, folder: str) -> Iterator[tuple[str, str | None]]:
+    def _children(self, folder: str, begin: str) -> Iterator[tuple[str, str | None]]:
         try:
             with self._telling(folder), os.scandir(self.root / folder) as entries:
-                names = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries if one.name[0] != ".")
+                some = (one for one in entries if one.name.startswith(begin) and one.name[0] != ".")
+                names = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in some)
         except NotFound:
             return  # removed meanwhile
         except InvalidInput as error:
@@ -145,14 +146,27 @@ class Directory:
 
     def _open(self, key: str, how: int = os.O_RDONLY) -> int | None:
         """A descriptor of the file under `key`, or None if there is none."""
+        folder, _, name = key.rpartition("/")
         try:
-            inside = self._inside(key)
-            folder, name = inside.parent, inside.name
-            with self._entered(folder) as at:
-                return os.open(name, how | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+            handle = _unlinked(lambda: self._opened(_parts(folder), name, how))
+            if handle is None:
+                inside = self._inside(key)
+                handle = self._opened(inside.parent.parts, inside.name, how)
+            return handle
         except (FileNotFoundError, NotADirectoryError):
             self._require_root()
             return None
+
+    def _opened(self, folder: Sequence[str], name: str, how: int) -> int:
+        at = self._entered(folder)
+        try:
+            handle = os.open(name, how | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        finally:
+            os.close(at)
+        if how == _ONLY_LOOK and stat.S_ISLNK(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        return handle
 
     def _inside(self, key: str) -> Path:
         """Where the file really is, relative to the root.
@@ -168,26 +182,31 @@ class Directory:
             )
         return Path(real).relative_to(root)
 
-    @contextlib.contextmanager
-    def _entered(self, folder: Path, *, make: bool = False) -> Iterator[int]:
+    def _entered(self, folder: Sequence[str], *, make: bool = False) -> int:
         """A descriptor of a folder below the root that no link leads to."""
-        at = os.open(os.path.realpath(self.root), os.O_RDONLY | os.O_DIRECTORY)
+        at = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            for part in folder.parts:
+            for part in folder:
                 if make:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, dir_fd=at)
                 inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
                 os.close(at)
                 at = inner
-            yield at
-        finally:
+        except BaseException:
             os.close(at)
+            raise
+        return at
 
     @contextlib.contextmanager
     def _folder(self, folder: str, *, make: bool = True) -> Iterator[int]:
-        with self._entered(self._inside(folder) if folder else Path(), make=make) as at:
+        at = _unlinked(lambda: self._entered(_parts(folder), make=make))
+        if at is None:
+            at = self._entered(self._inside(folder).parts, make=make)
+        try:
             yield at
+        finally:
+            os.close(at)
 
     def _require_root(self) -> None:
         try:
@@ -240,6 +259,20 @@ def _owner(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _parts(folder: str) -> Sequence[str]:
+    return folder.split("/") if folder else ()
+
+
+def _unlinked(enter: Callable[[], int]) -> int | None:
+    """The descriptor, or None where a link is on the way: only then is it worth to ask where each part leads."""
+    try:
+        return enter()
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        return None
 
 
 def _is_there(name: str, at: int) -> bool:

@@ -129,7 +129,7 @@ class Onedata:
             return ""
         raise PlaceGone(f"there is no space {self.space!r} for this token at {self.url}; check its name, and the token")
 
-    def _children(self, folder: str) -> Iterator[tuple[str, Found | None]]:
+    def _children(self, folder: str, _begin: str) -> Iterator[tuple[str, Found | None]]:
         identifier = self._identifier(folder.rstrip("/"))
         token = ""
         while identifier:

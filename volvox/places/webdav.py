@@ -110,7 +110,7 @@ class WebDav:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _children(self, folder: str) -> Iterator[tuple[str, Found | None]]:
+    def _children(self, folder: str, _begin: str) -> Iterator[tuple[str, Found | None]]:
         found = sorted(self._listed(folder, depth=1), key=lambda one: one[0])
         yield from ((name, known) for name, known in found if name)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
@@ -120,6 +121,26 @@ def test_what_fails_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Mon
     asyncio.run(swept())
     assert inbox.keys == keys
     assert asked[:4] == ["", "009", "019", ""]
+
+
+def test_a_place_that_takes_long_is_swept_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the time is spent on it at most, whatever its schedule says."""
+    began: list[float] = []
+
+    def listed(_place: Directory, _prefix: str = "", _after: str = "") -> Iterator[Found]:
+        began.append(time.monotonic())
+        time.sleep(0.05)
+        yield from ()
+
+    monkeypatch.setattr(Directory, "list", listed)
+
+    async def swept() -> None:
+        task = asyncio.create_task(_sweep(tmp_path, Known(), tmp_path).run(Inbox().record))
+        await until(lambda: len(began) > 2)
+        task.cancel()
+
+    asyncio.run(swept())
+    assert all(after - before >= 0.5 for before, after in itertools.pairwise(began))
 
 
 def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:

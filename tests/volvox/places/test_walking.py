@@ -25,9 +25,9 @@ def test_files_come_in_the_order_of_keys(keys: set[str], prefix: str, after: str
     keys = {key for key in keys if not any(other.startswith(key + "/") for other in keys)}  # no file is a folder, too
     asked: list[str] = []
 
-    def children(folder: str) -> Iterator[tuple[str, str | None]]:
+    def children(folder: str, begin: str) -> Iterator[tuple[str, str | None]]:
         asked.append(folder)
-        return _children(keys, folder)
+        return (one for one in _children(keys, folder) if one[0].startswith(begin))
 
     found = [key for key, _ in walk(children, prefix, after)]
     assert found == sorted(key for key in keys if key.startswith(prefix) and key > after)
