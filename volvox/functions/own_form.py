@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any, get_args
 
-from volvox.functions import values
+from volvox.functions import kubernetes_keys, values
 from volvox.functions.building import built, own_place
 from volvox.functions.definition import NAME, Function, Input, Output, RuntimeName
 from volvox.functions.document import Value
@@ -120,6 +120,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     before = len(reading.mistakes)
     entries = Entries(value, reading)
     told: dict[str, Any] = {}
+    _settings(value, reading)
     for key, kind in _PLAIN.items():
         if (found := entries.take(key, kind, None)) is not None:
             told[key] = found
@@ -151,6 +152,15 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     if len(reading.mistakes) > before:
         return None
     return built(told, entries)
+
+
+def _settings(value: Value, reading: Reading) -> None:
+    """Those of a runtime that says what it takes, if the function was written for it and not brought from elsewhere."""
+    runtime, origin, settings = value.get("runtime"), value.get("origin"), value.get("settings")
+    if runtime is None or settings is None or runtime.text.strip().lower() != "kubernetes":
+        return
+    if origin is None or origin.text.strip().lower() == "volvox":
+        reading.mistakes += kubernetes_keys.checked(settings)
 
 
 def _part(entries: Entries, keys: dict[str, tuple[str, Kind[Any]]]) -> dict[str, Any]:

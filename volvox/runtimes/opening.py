@@ -10,7 +10,7 @@ from volvox.runtimes.interface import Runtime
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret
 
-HERE = ("local", "docker", "flow")
+HERE = ("local", "docker", "kubernetes", "flow")
 
 
 def runtime_of(function: Function) -> str:
@@ -39,6 +39,10 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
         from volvox.runtimes.docker import DockerRuntime
 
         return DockerRuntime(folder / name, models, secret=secret)
+    if name == "kubernetes":
+        from volvox.runtimes.kubernetes import KubernetesRuntime
+
+        return KubernetesRuntime(folder / name, models, secret=secret)
     if name == "flow":
         from volvox.runtimes.flows import FlowRuntime
 
