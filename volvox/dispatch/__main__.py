@@ -39,9 +39,10 @@ async def _run(home: Home) -> None:
     from volvox.dispatch.opening import opener
     from volvox.dispatch.sources import Sources
     from volvox.places import split
+    from volvox.runtimes.models import published
 
     inbox = open_inbox(home)
-    models, open_places = _models(), opener()
+    models, open_places = published(), opener()
     dispatcher = Dispatcher(
         home,
         inbox,
@@ -65,16 +66,6 @@ async def _run(home: Home) -> None:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         inbox.close()
-
-
-def _models() -> Any:
-    """The published models of this home's store; the room that knows its credentials brings it by entry point."""
-    from importlib.metadata import distribution
-
-    from volvox.runtimes.models import PublishedModels
-
-    (point,) = distribution("volvox").entry_points.select(group="volvox.store", name="local")
-    return PublishedModels(point.load().local().open())
 
 
 def _runtimes(home: Home, models: Any) -> dict[str, Runtime]:
