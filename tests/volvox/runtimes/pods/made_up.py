@@ -36,9 +36,11 @@ class MadeUp:
     Attributes:
         objects: Everything that is there: (kind, namespace, name) -> object.
         writes: Requests that wrote, `PATCH deployments NAME`.
+        bodies: What they wrote.
         start_seconds: How long a pod takes until its server answers.
         refused: Images that no registry gives.
         crashing: Images whose program ends at once, with what it says.
+        ended: Images whose pods of Jobs end at once, with what the cluster says of `status` and `container`.
         quota: What the cluster says when it makes no pods; empty: it does.
         down: Whether it does not answer.
     """
@@ -47,9 +49,11 @@ class MadeUp:
         self.folder = folder
         self.objects: dict[tuple[str, str, str], dict[str, Any]] = {}
         self.writes: list[str] = []
+        self.bodies: list[str] = []
         self.start_seconds = 0.05
         self.refused: set[str] = set()
         self.crashing: dict[str, str] = {}
+        self.ended: dict[str, dict[str, Any]] = {}
         self.quota = ""
         self.down = False
         self.namespaces = {"default", "lab"}
@@ -114,6 +118,7 @@ class MadeUp:
         body = await request.json() if request.can_read_body else {}
         if request.method != "GET":
             self.writes.append(f"{request.method} {kind} {name or body['metadata']['name']}")
+            self.bodies.append(json.dumps(body))
             if space not in self.namespaces:
                 return _refusal(404, "NotFound", f'namespaces "{space}" not found')
         key = (kind, space, name)
@@ -130,6 +135,9 @@ class MadeUp:
     def _listed(self, kind: str, space: str, query: Any) -> list[dict[str, Any]]:
         wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)
         found = [one for one in self.all(kind, space) if wanted.items() <= one["metadata"].get("labels", {}).items()]
+        about = dict(part.split("=", 1) for part in query.get("fieldSelector", "").split(",") if part)
+        if kind == "events":
+            found = [one for one in found if one["metadata"]["name"].startswith(about["involvedObject.name"])]
         return copy.deepcopy(found)
 
     def _created(self, kind: str, space: str, body: dict[str, Any]) -> web.Response:
@@ -139,6 +147,8 @@ class MadeUp:
         self.objects[key] = self._kept(body)
         if kind == "deployments":
             self._agree(self.objects[key])
+        if kind == "jobs":
+            self._begin_job(self.objects[key])
         return web.json_response(self.objects[key], status=201)
 
     def _one(self, method: str, key: tuple[str, str, str], body: dict[str, Any]) -> web.Response:
@@ -148,7 +158,8 @@ class MadeUp:
                 self._end(space, name, 0.05)
             else:
                 gone = self.objects.pop(key)
-                for pod in self._of(gone) if kind == "deployments" else ():
+                its = self._of(gone) if kind == "deployments" else self._of_job(name, space) if kind == "jobs" else ()
+                for pod in its:
                     self._end(space, pod["metadata"]["name"], 0.05)
             for one in self.all("deployments", space):
                 self._agree(one)
@@ -183,6 +194,28 @@ class MadeUp:
             pod for pod in pods
             if wanted <= pod["metadata"]["labels"].items() and "deletionTimestamp" not in pod["metadata"]
         ]  # fmt: skip
+
+    def _of_job(self, name: str, space: str) -> list[dict[str, Any]]:
+        return [pod for pod in self.all("pods", space) if pod["metadata"]["labels"].get("job-name") == name]
+
+    def _begin_job(self, job: dict[str, Any]) -> None:
+        """Its pod, which no program of this process is in: what becomes of it is told by its image."""
+        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
+        if self.quota:
+            told = {"message": self.quota, "lastTimestamp": _now(), "metadata": {"name": f"{name}-event"}}
+            self.objects["events", space, f"{name}-event"] = told
+            return
+        template = copy.deepcopy(job["spec"]["template"])
+        image = template["spec"]["containers"][0]["image"]
+        labels = {**template["metadata"]["labels"], "job-name": name}
+        meta = {"name": f"{name}-x", "namespace": space, "uid": name, "creationTimestamp": _now(), "labels": labels}
+        status: dict[str, Any] = {"phase": "Pending"}
+        if image in self.refused:
+            status["containerStatuses"] = [_container(image, waiting={"reason": "ErrImagePull", "message": "no such"})]
+        if image in self.ended:
+            phase = {"phase": "Failed", **self.ended[image].get("status", {})}
+            status = {**phase, "containerStatuses": [_container(image, terminated=self.ended[image]["container"])]}
+        self.objects["pods", space, meta["name"]] = {"metadata": meta, "spec": template["spec"], "status": status}
 
     def _agree(self, deployment: dict[str, Any]) -> None:
         """Make pods that are missing; end those that are too many, the newest first, as the cluster would choose."""
@@ -270,6 +303,10 @@ class MadeUp:
         app.router.add_get("/v2/debug/", printed)
         app.router.add_post("/v2/models/tiny/predict/", predict)
         return app
+
+
+def _container(image: str, **state: Any) -> dict[str, Any]:
+    return {"name": "script", "image": image, "restartCount": 0, "state": state}
 
 
 def _merged(there: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

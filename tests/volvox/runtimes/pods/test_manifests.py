@@ -26,7 +26,10 @@ NEEDS = {"memory_mb": 300, "cpu": 0.5, "gpus": 2, "storage_mb": 2048}
 def made(name: str = "Plankton_Films.2", settings: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """The three objects of a model and a script of this name, by kind."""
     told = {"settings": settings or {}, "runtime": "kubernetes", **more}
-    model, script = Function(name=name, model="m", **told), Function(name=name, image="i", script="echo the-text", **told)
+    model, script = (
+        Function(name=name, model="m", **told),
+        Function(name=name, image="i", script="echo the-text", **told),
+    )
     own = PodSettings.of(model)
     given = {"owner": "o", "label": "v"}
     objects = (
