@@ -57,6 +57,7 @@ KUBERNETES: Mapping[str, Kind[Any]] = {
     "runtime_class": matching(_DOMAIN, _NAME),
     "gpu_resource": matching(rf"{_DOMAIN}/[A-Za-z0-9._-]+", "write a resource of nodes, such as nvidia.com/gpu"),
     "host_network": truth,
+    "reach": choice("address", "proxy"),
     "service": truth,
     "annotations": _texts,
     "labels": _texts,

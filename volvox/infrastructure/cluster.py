@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from volvox.errors import InvalidInput, NotFound, Unavailable
 
@@ -34,6 +37,7 @@ class Cluster:
         """
         self._config, self._context, self._file, self._rights = config, context, file, rights
         self._kept: Any = None
+        self._http: httpx.AsyncClient | None = None
 
     # -- objects -------------------------------------------------------------------------------------------------
 
@@ -176,8 +180,33 @@ class Cluster:
                     await asyncio.gather(writing, return_exceptions=True)
         return code, said.decode(errors="replace").strip()
 
+    async def http(self) -> tuple[str, httpx.AsyncClient]:
+        """The API server's address, and a client that it answers, for what it passes on to pods; closed with this."""
+        client = await self._client()
+        told = client.configuration
+        if self._http is None:
+            context = ssl.create_default_context(cafile=told.ssl_ca_cert)
+            if told.cert_file:
+                context.load_cert_chain(told.cert_file, told.key_file)
+            if not told.verify_ssl:
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+            async def named(request: httpx.Request) -> None:
+                headers: dict[str, str] = {}
+                await client.update_params_for_auth(headers, [], ["BearerToken"])
+                request.headers.update(headers)
+
+            self._http = httpx.AsyncClient(
+                verify=context, trust_env=False, event_hooks={"request": [named]},
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            )  # fmt: skip
+        return told.host, self._http
+
     async def close(self) -> None:
         """Give back the connection."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
         if self._kept is not None:
             await self._kept.close()
             self._kept = None

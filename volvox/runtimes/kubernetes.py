@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from volvox.disks import replace_text
 from volvox.errors import InvalidInput, NotFound, VolvoxError
 from volvox.functions.definition import Function
@@ -151,6 +153,9 @@ class KubernetesRuntime(ServedRuntime):
         return told
 
     # -- what `ServedRuntime` asks for -----------------------------------------------------------------------------
+
+    async def _asking(self, made: ImageVersion) -> httpx.AsyncClient:
+        return (await self._pods_of(made).asked())[1]
 
     async def _check(self, function: Function) -> None:
         settings = PodSettings.of(function)

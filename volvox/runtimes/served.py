@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
+
 from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
@@ -54,6 +56,10 @@ class ServedRuntime:
         self._swept: asyncio.Task[None] | None = None
 
     # -- what an engine brings -------------------------------------------------------------------------------------
+
+    async def _asking(self, made: ImageVersion) -> httpx.AsyncClient:  # noqa: ARG002 - one for all, as a rule
+        """The client that its servers are asked with."""
+        return self._http
 
     async def _check(self, function: Function) -> None:
         """Raise InvalidInput if the engine cannot run it, Unavailable if it is not there."""
@@ -226,12 +232,12 @@ class ServedRuntime:
 
     async def _prove(self, made: ImageVersion, tell: Callable[[str], None]) -> None:
         tell(f"starting {made.image[:80]}")
-        url = (await made.servers.first()).url
-        made.arguments = await asking.described(self._http, url, made.model.name)
+        url, http = (await made.servers.first()).url, await self._asking(made)
+        made.arguments = await asking.described(http, url, made.model.name)
         function = made.function
         answers.check_arguments(made.arguments, function.arguments, takes_files=bool(function.inputs))
         samples = await asyncio.to_thread(self._models.samples, made.model)
-        await asking.prove(self._http, Asked(url, made.model.name, made.arguments), samples, made.model.labels)
+        await asking.prove(http, Asked(url, made.model.name, made.arguments), samples, made.model.labels)
 
     def _made(self, function: Function, version: str, model: Model, image: str) -> ImageVersion:
         scaling = function.scaling
@@ -253,7 +259,7 @@ class ServedRuntime:
 
     async def _printed(self, made: ImageVersion, server: Server) -> str:
         """What a server and the module in it have printed."""
-        return await self._said(made, server) + await asking.printed(self._http, server.url)
+        return await self._said(made, server) + await asking.printed(await self._asking(made), server.url)
 
     async def _deploy_script(
         self, function: Function, version: str, present: ImageVersion | ScriptVersion | None
@@ -313,7 +319,7 @@ class ServedRuntime:
         # Those that came to this server before may be answered first, if its model answers one at a time.
         seconds = call.timeout_seconds * server.open
         asked = Asked(server.url, found.model.name, found.arguments, function.arguments, function.accept)
-        kind, reason = await asking.ask(self._http, asked, call, seconds)
+        kind, reason = await asking.ask(await self._asking(found), asked, call, seconds)
         return await self._why_gone(found, server, reason) if kind == "gone" else (kind, reason)
 
     # -- what is kept ----------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Replicas:
             await self._mended(there)
             pods = [pod for pod in await self._pods() if not looking.leaving(pod)]
         answering = await asyncio.gather(*(self._answers(pod) for pod in pods))
-        found = [_server(pod) for pod, ready in zip(pods, answering, strict=True) if ready]
+        found = [await self._server(pod) for pod, ready in zip(pods, answering, strict=True) if ready]
         self._wanted, self._claimed = len(found), {server.id for server in found}
         self._leaving = {pod["metadata"]["name"] for pod in pods} - self._claimed
         if there["spec"].get("replicas") != self._wanted:
@@ -115,6 +115,13 @@ class Replicas:
                 return
         self._there = False
         await self._agree("repair a deployment")
+
+    async def asked(self) -> tuple[str, httpx.AsyncClient]:
+        """What stands before the paths of pods, empty if they are asked at their own addresses; and the client."""
+        if self._settings.reach == "address":
+            return "", self._http
+        async with self._errors("be reached"):
+            return await self._cluster.http()
 
     async def clear(self) -> None:
         """Delete the Deployment; its pods end with it."""
@@ -185,13 +192,22 @@ class Replicas:
 
     async def _answers(self, pod: dict[str, Any]) -> bool:
         """Whether it is ready: asked itself, as the cluster hears of it seconds later."""
-        address = pod.get("status", {}).get("podIP")
-        if not address:
+        if not pod.get("status", {}).get("podIP"):
             return False
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asking.ready(self._http, _url(address)), _ASK_SECONDS / 2)
+            await asyncio.wait_for(self._until_ready(pod), _ASK_SECONDS / 2)
             return True
         return False
+
+    async def _until_ready(self, pod: dict[str, Any]) -> None:
+        _, http = await self.asked()
+        await asking.ready(http, (await self._server(pod)).url)
+
+    async def _server(self, pod: dict[str, Any]) -> Server:
+        name, (host, _) = pod["metadata"]["name"], await self.asked()
+        if host:
+            return Server(name, f"{host}{looking.pods_path(self._space, name)}:{PORT}/proxy", name)
+        return Server(name, _url(pod["status"]["podIP"]), name)
 
     async def _ready_one(self, claimed: list[str]) -> Server:
         clock = asyncio.get_running_loop().time
@@ -207,14 +223,14 @@ class Replicas:
                         await self._look_why_none()
                     if pod is not None:
                         await self._look_for_trouble(pod)
-                address = (pod or {}).get("status", {}).get("podIP")
-                if pod is None or not address:
+                if pod is None or not pod.get("status", {}).get("podIP"):
                     probe = _dropped(probe)
                     await asyncio.sleep(_LOOK_SECONDS)
                     continue
-                probe = probe or asyncio.create_task(asking.ready(self._http, _url(address)))
+                probe = probe or asyncio.create_task(self._until_ready(pod))
                 if (await asyncio.wait([probe], timeout=2 * _LOOK_SECONDS))[0]:
-                    return _server(pod)
+                    probe.result()
+                    return await self._server(pod)
         finally:
             _dropped(probe)
         raise ModuleFailed(await self._not_in_time(pod))
@@ -258,7 +274,7 @@ class Replicas:
         if _is_ready(pod):
             return (
                 f"the pod {name} is ready, and its address {address} does not answer here: run the dispatcher where "
-                "the addresses of pods are reached, or set host_network"
+                "the addresses of pods are reached, or set reach: proxy"
             )
         said = (await self.said(name))[-1500:].strip() or "nothing"
         return f"the pod {name} was not ready within {seconds:g} s (setting start_seconds); it said: {said}"
@@ -278,11 +294,6 @@ class Replicas:
 def _dropped(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-
-
-def _server(pod: dict[str, Any]) -> Server:
-    name = pod["metadata"]["name"]
-    return Server(name, _url(pod["status"]["podIP"]), name)
 
 
 def _url(address: str) -> str:

@@ -30,6 +30,7 @@ class PodSettings:
         runtime_class: Of its pods; empty: the cluster's default.
         gpu_resource: What a GPU is called on the nodes.
         host_network: Whether its pods use the network of their node.
+        reach: `address`: a model's pods are asked at their own addresses; `proxy`: through the cluster's API.
         service: Whether a Service leads to a model's pods.
         annotations: Of its pods.
         labels: Of its pods.
@@ -50,6 +51,7 @@ class PodSettings:
     runtime_class: str = ""
     gpu_resource: str = "nvidia.com/gpu"
     host_network: bool = False
+    reach: str = "address"
     service: bool = True
     annotations: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from aiohttp import web
 
 from volvox.packaging.context import PORT
@@ -43,6 +44,7 @@ class MadeUp:
         ended: Images whose pods of Jobs end at once, with what the cluster says of `status` and `container`.
         quota: What the cluster says when it makes no pods; empty: it does.
         down: Whether it does not answer.
+        passed_on: How many requests its API passed on to pods.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,6 +60,7 @@ class MadeUp:
         self.down = False
         self.namespaces = {"default", "lab"}
         self.asked: list[str] = []
+        self.passed_on = 0
         self._numbers = itertools.count(1)
         self._servers: dict[str, web.AppRunner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,6 +110,8 @@ class MadeUp:
             assert request.transport is not None
             request.transport.close()
             return web.Response()
+        if "/proxy/" in request.path:
+            return await self._passed_on(request)
         found = _PATH.fullmatch(request.path)
         if request.path.rpartition("/")[0] == "/api/v1/namespaces":
             name = request.path.rpartition("/")[2]
@@ -131,6 +136,27 @@ class MadeUp:
         if found["log"]:
             return web.Response(text=self.objects[key].get("said", f"log of {name}\n"))
         return self._one(request.method, key, body)
+
+    async def _passed_on(self, request: web.Request) -> web.Response:
+        """To a pod, as the API server does: without the caller's own credentials, 503 if it does not answer."""
+        assert request.headers["Authorization"] == "Bearer secret"
+        before, _, after = request.path_qs.partition("/proxy/")
+        name, _, port = before.rpartition("/")[2].partition(":")
+        pod = self.objects.get(("pods", "default", name), {})
+        address = pod.get("status", {}).get("podIP", "")
+        self.passed_on += 1
+        headers = {key: value for key, value in request.headers.items() if key != "Authorization"}
+        try:
+            async with httpx.AsyncClient(trust_env=False) as http:
+                url = f"http://{address}:{port}/{after}"
+                told = await http.request(request.method, url, content=await request.read(), headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return _refusal(503, "ServiceUnavailable", "error trying to reach service")
+        return web.Response(
+            status=told.status_code,
+            body=told.content,
+            headers={"Content-Type": told.headers.get("content-type", "text/plain")},
+        )
 
     def _listed(self, kind: str, space: str, query: Any) -> list[dict[str, Any]]:
         wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)

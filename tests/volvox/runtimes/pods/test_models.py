@@ -301,6 +301,23 @@ def test_a_cluster_that_does_not_answer_is_told_and_what_is_left_there_goes_when
     run(test)
 
 
+def test_pods_that_are_not_reached_from_here_are_asked_through_the_api(run) -> None:
+    async def test(bench: OnMadeUp, cluster: MadeUp) -> None:
+        await bench.deploy(bench.function(settings={"reach": "proxy"}))
+        before = cluster.passed_on
+        call = bench.call(arguments={"top": 3})
+        assert (await bench.invoke(call))[0].kind == "" and answered(call)["image"] == "reg/tiny@1"
+        assert cluster.passed_on == before + 1 > 2
+        again = bench.made()
+        assert (await again.invoke(NAME, [bench.call()]))[0].kind == "" and len(cluster.pods()) == 1
+        await again.close()
+        cluster.lose(cluster.pods()[0])
+        await asyncio.sleep(0.2)
+        assert (await bench.ask()).kind == "gone" and (await bench.ask()).kind == ""
+
+    run(test)
+
+
 def test_two_folders_know_nothing_of_each_other(run, tmp_path: Path) -> None:
     async def test(bench: OnMadeUp, cluster: MadeUp) -> None:
         await bench.deploy(bench.function())
