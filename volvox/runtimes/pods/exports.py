@@ -146,8 +146,7 @@ def _pod(function: Function, settings: PodSettings, image: str, container: str) 
     inside["args"] = [*asking.server_arguments(function)]
     for probe in ("readinessProbe", "livenessProbe"):
         inside[probe] = {**inside[probe], "httpGet": {"path": inside[probe]["httpGet"]["path"], "port": PORT}}
-    if not inside["resources"]:
-        del inside["resources"]
+    inside = {key: value for key, value in inside.items() if value}
     return {**told, "automountServiceAccountToken": False, "enableServiceLinks": False,
             "containers": [{**inside, "name": container}]}  # fmt: skip
 

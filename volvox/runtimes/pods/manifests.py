@@ -1,6 +1,7 @@
 """The objects of a function in a cluster, as manifests: a Deployment and a Service of a model, a Job of a call.
 
-Amounts are written as the API server would write them, so that what is there can be compared with what should be.
+Amounts are written as the API server would write them, so that what is there can be compared with what should be; and
+what is to be empty is stated, since what nobody stated counts for nothing there.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ def deployment(function: Function, settings: PodSettings, *, owner: str, label: 
         "name": MODEL_CONTAINER,
         "image": image,
         "imagePullPolicy": settings.pull_policy,
+        "command": [],
         "args": [*asking.server_arguments(function)],
+        "env": [],
+        "envFrom": [],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": resources(function, settings),
         "readinessProbe": {"httpGet": {**probe, "path": "/health/ready"}, "periodSeconds": 2, "failureThreshold": 3,
@@ -166,6 +170,7 @@ def _pod(
         "enableServiceLinks": False,
         "securityContext": {"runAsUser": user, "runAsGroup": group, "fsGroup": group, "runAsNonRoot": user != 0,
                             "seccompProfile": {"type": "RuntimeDefault"}},
+        "initContainers": [],
         "containers": [container],
         "volumes": volumes,
     }  # fmt: skip

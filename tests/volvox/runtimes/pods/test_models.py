@@ -121,14 +121,19 @@ def test_what_somebody_changed_is_told_and_mended_and_then_there_is_nothing_to_m
     run(test)
 
 
-def test_an_item_too_many_is_a_change_too(run) -> None:
+@pytest.mark.parametrize("field", ["containers", "initContainers", "volumes", "containers.0.env"])
+def test_an_item_too_many_is_a_change_too(run, field: str) -> None:
     async def test(bench: OnMadeUp, cluster: MadeUp) -> None:
+        def items() -> list[Any]:
+            spec = cluster.all("deployments")[0]["spec"]["template"]["spec"]
+            return spec["containers"][0]["env"] if field.endswith("env") else spec[field]
+
         await bench.deploy(bench.function())
-        [deployment] = cluster.all("deployments")
-        deployment["spec"]["template"]["spec"]["containers"].append({"name": "miner", "image": "miner"})
-        assert "containers" in (await bench.its.doubts(NAME))[0]
+        before = [*items()]
+        items().append({"name": "miner", "image": "miner"})
+        assert f"spec.template.spec.{field} of" in (await bench.its.doubts(NAME))[0]
         await bench.its.repair(NAME)
-        assert len(cluster.all("deployments")[0]["spec"]["template"]["spec"]["containers"]) == 1
+        assert items() == before and await bench.its.doubts(NAME) == []
 
     run(test)
 
