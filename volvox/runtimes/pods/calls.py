@@ -29,6 +29,8 @@ _SILENT_SECONDS = 2.0  # without a pod for so long, the cluster is asked why
 _LOG_SECONDS = 2.0
 _LOG_BYTES = 64 << 20
 _TRIES = 5
+_KILLED = 137  # 128 and SIGKILL
+_TOLD_SECONDS = 5.0
 
 
 class PodCall(Start):
@@ -92,6 +94,8 @@ class _Call:
             for task in (printing, fetching):
                 task.cancel()
             await asyncio.gather(printing, fetching, return_exceptions=True)
+        if ended.kind == "failed" and ended.exit_code == _KILLED:
+            ended = await self._why_killed(name, ended)
         if ended.kind == "failed" and not ended.reason:
             code = ended.exit_code or 0
             ended.reason = how_it_ended(code, ended.printed.encode(), last_line(self._work.log))
@@ -179,6 +183,22 @@ class _Call:
         if code and killed:
             return Ended("memory", out_of_memory(self._function.resources.memory_mb), code, printed=text)
         return Ended("failed" if code else "", "", code, printed=text)
+
+    async def _why_killed(self, name: str, ended: Ended) -> Ended:
+        """Where the pod cannot see what the kernel did, the cluster has seen it, and tells it when the pod has ended."""
+        path = looking.pods_path(self._space, name)
+        await self.cluster.execute(path, CALL_CONTAINER, wrapping.leaving())
+        deadline = time.monotonic() + _TOLD_SECONDS
+        while time.monotonic() < deadline:
+            pod = await self.cluster.find(path)
+            if pod is None:
+                break
+            if how := looking.ended_before(pod):
+                if how.get("reason") == "OOMKilled":
+                    ended.kind, ended.reason = "memory", out_of_memory(self._function.resources.memory_mb)
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        return ended
 
     async def _ended_already(self, name: str) -> Ended | None:
         """What became of the pod; None if it goes on."""

@@ -86,6 +86,11 @@ def fetching(folder: str = WORK) -> tuple[str, ...]:
     return ("/bin/sh", "-c", _TAKEN_OUT, "volvox", folder)
 
 
+def leaving(folder: str = WORK) -> tuple[str, ...]:
+    """The command that lets the program end."""
+    return ("/bin/sh", "-c", ': > "$1/taken"', "volvox", folder)
+
+
 def archive(work: Work, token: str, given: Mapping[str, str], paths: Paths = INSIDE) -> tuple[int, Iterator[bytes]]:
     """What a script is given, as the bytes of an archive, read as they are asked for.
 
