@@ -185,7 +185,7 @@ class _Call:
         return Ended("failed" if code else "", "", code, printed=text)
 
     async def _why_killed(self, name: str, ended: Ended) -> Ended:
-        """Where the pod cannot see what the kernel did, the cluster has seen it, and tells it when the pod has ended."""
+        """What the cluster tells of a killed one when its pod has ended, where nothing in the pod can see it."""
         path = looking.pods_path(self._space, name)
         await self.cluster.execute(path, CALL_CONTAINER, wrapping.leaving())
         deadline = time.monotonic() + _TOLD_SECONDS
