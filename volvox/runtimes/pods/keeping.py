@@ -151,14 +151,20 @@ class Replicas:
     async def _agree(self, doing: str) -> None:
         """Have the cluster know how many are wanted, and those gone that are to leave."""
         async with self._turn, self._errors(doing):
-            for name in [*self._leaving] if self._wanted else ():
-                path = looking.pods_path(self._space, name)
-                await self._cluster.delete(path, grace_seconds=_GRACE_SECONDS)
+            leaving, none = [*self._leaving], self._wanted == 0
+            if not none:  # else the cluster might choose another one
+                await self._deleted(leaving)
             if not self._there:
                 await self._made()
             else:
                 await self._told()
-            self._leaving.clear()
+            if none:  # else the cluster would make another one; it ends them too, but lets them take all their time
+                await self._deleted(leaving)
+            self._leaving -= set(leaving)
+
+    async def _deleted(self, names: list[str]) -> None:
+        for name in names:
+            await self._cluster.delete(looking.pods_path(self._space, name), grace_seconds=_GRACE_SECONDS)
 
     async def _made(self) -> None:
         manifest = {**self._manifest, "spec": {**self._manifest["spec"], "replicas": self._wanted}}
