@@ -19,7 +19,7 @@ from volvox.runtimes.pods.manifests import FUNCTION, MODEL_CONTAINER, OWNER, ROL
 from volvox.runtimes.pods.settings import PodSettings
 from volvox.runtimes.servers import Server
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
 _ASK_SECONDS = 2.0
 _AGAIN_SECONDS = (0.5, 2.0)
 _GRACE_SECONDS = 2  # a pod that is ended here has nothing to do
@@ -234,7 +234,7 @@ class Replicas:
                     await asyncio.sleep(_LOOK_SECONDS)
                     continue
                 probe = probe or asyncio.create_task(self._until_ready(pod))
-                if (await asyncio.wait([probe], timeout=2 * _LOOK_SECONDS))[0]:
+                if (await asyncio.wait([probe], timeout=4 * _LOOK_SECONDS))[0]:
                     probe.result()
                     return await self._server(pod)
         finally:
