@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 def checks(function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
     """As `volvox.functions.checks.Checks`, for functions on runtime `kubernetes`."""
-    if runtime_of(function) != "kubernetes":
+    try:
+        if runtime_of(function, home) != "kubernetes":
+            return
+    except VolvoxError:  # it fits nowhere, of which another check tells
         return
     if offline:
         yield Finding("cluster", None, "nobody asked the Kubernetes cluster")
@@ -37,7 +40,7 @@ def repair(function: Function, home: Home) -> list[str]:
         NotFound: If it was never deployed.
         Unavailable: If the cluster does not answer.
     """
-    name = runtime_of(function)
+    name = runtime_of(function, home)
     if name != "kubernetes":
         raise InvalidInput(f"function {function.name!r} runs on {name}, where there is nothing to repair by hand")
     return _with_runtime(home, lambda runtime: runtime.repair(function.name))
