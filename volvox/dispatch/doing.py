@@ -95,7 +95,7 @@ class Doing:
         calls: list[Call] = []
         ready: list[Ending] = []
         prepared = await asyncio.gather(
-            *(self._off(self._prepared, applied, job, runtime.fetches) for job in open_jobs.values())
+            *(self._off(self._prepared, applied, job, fetched_by(runtime, function, job)) for job in open_jobs.values())
         )
         for one in prepared:
             (calls if isinstance(one, Call) else ready).append(one)  # pyright: ignore[reportArgumentType]
@@ -106,7 +106,8 @@ class Doing:
         ids = [call.job for call in calls]
         await self.in_turn(lambda: self.inbox.running(ids, self.holder, applied.version))
         try:
-            async with asyncio.timeout(function.timeout_seconds + _GRACE_SECONDS):
+            waits = float(getattr(runtime, "waits_seconds", 0.0))  # for a machine, where none is kept
+            async with asyncio.timeout(function.timeout_seconds + waits + _GRACE_SECONDS):
                 outcomes = await runtime.invoke(function.name, calls)
         except TimeoutError:
             limit = f"{function.timeout_seconds:g} s"
@@ -228,6 +229,12 @@ class Doing:
 def _event(job: Job) -> str:
     """The notification that scripts expect, where nobody sent one."""
     return notification(job.place, job.key, size=job.size, user=job.user, modified=job.created) if job.key else ""
+
+
+def fetched_by(runtime: Runtime, function: Function, job: Job) -> bool:
+    """Whether the runtime fetches the job's file itself; one that does so from some places only says from which."""
+    fetches_from = getattr(runtime, "fetches_from", None)
+    return runtime.fetches and (fetches_from is None or bool(fetches_from(function, job.place)))
 
 
 def _disk(error: OSError) -> tuple[str, str]:

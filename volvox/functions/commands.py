@@ -218,8 +218,9 @@ def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
 
 @functions.command()
 @click.argument("what", metavar="FILE|NAME")
+@click.option("--repair", is_flag=True, help="Mend what was made for NAME on AWS and is not as it must be any more.")
 @_json
-def check(what: str, as_json: bool) -> None:
+def check(what: str, repair: bool, as_json: bool) -> None:
     """Find out what is missing of a function.
 
     And how to mend it, before a job fails on it. FILE is looked at without defining anything; NAME is a function that
@@ -230,6 +231,11 @@ def check(what: str, as_json: bool) -> None:
     from volvox.functions.reading import read
 
     home = Home.current()
+    if repair:
+        from volvox.runtimes.aws.checks import repair as mend
+
+        for line in mend(registry.get(home, what).filled, home):
+            click.echo(line, err=as_json)
     if Path(what).suffix in (".yaml", ".yml") or Path(what).is_file():
         definitions = read(Path(what))
         found = {each.name: look(definitions, each, home, offline=False) for each in definitions.functions}

@@ -10,7 +10,7 @@ from volvox.runtimes.interface import Runtime
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret
 
-HERE = ("local", "docker", "flow")
+HERE = ("local", "docker", "flow", "lambda", "batch", "lambda-batch", "ecs")
 
 
 def runtime_of(function: Function) -> str:
@@ -39,8 +39,24 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
         from volvox.runtimes.docker import DockerRuntime
 
         return DockerRuntime(folder / name, models, secret=secret)
+    if name == "lambda":
+        from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
+
+        return LambdaRuntime(folder / name, models, secret=secret)
+    if name == "batch":
+        from volvox.runtimes.aws.batch_runtime import BatchRuntime
+
+        return BatchRuntime(folder / name, models, secret=secret)
+    if name == "lambda-batch":
+        from volvox.runtimes.aws.lambda_batch_runtime import LambdaBatchRuntime
+
+        return LambdaBatchRuntime(folder / name, models, secret=secret)
+    if name == "ecs":
+        from volvox.runtimes.aws.ecs_runtime import EcsRuntime
+
+        return EcsRuntime(folder / name, models, secret=secret)
     if name == "flow":
         from volvox.runtimes.flows import FlowRuntime
 
         return FlowRuntime()
-    raise InvalidInput(f"there is no runtime {name!r} here; name {' or '.join(HERE)}")
+    raise InvalidInput(f"there is no runtime {name!r} here; name {', '.join(HERE[:-1])} or {HERE[-1]}")

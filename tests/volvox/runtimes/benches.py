@@ -25,10 +25,14 @@ class Bench:
     Attributes:
         name: The runtime's.
         patience: How many seconds it may take until something that ends has ended.
+        live_log: Whether what a call prints is in its log while it runs.
+        ends_when_told: Whether an instance that `scale` sends away is gone: Lambda ends them when it likes.
     """
 
     name = ""
     patience = 10.0
+    live_log = True
+    ends_when_told = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,6 +47,10 @@ class Bench:
     async def left(self) -> list[str]:
         """What its engine still has of the suite's function."""
         raise NotImplementedError
+
+    async def at_work(self) -> list[str]:
+        """What still runs of calls that were answered."""
+        return await self.left()
 
     async def close(self) -> None:
         """Leave nothing."""
@@ -133,6 +141,50 @@ class Docker(Bench):
         runtime = self.runtime
         assert isinstance(runtime, DockerRuntime)
         return [f"container {one.id[:12]}" for one in await runtime.engine.all()]
+
+
+class Lambda(Bench):
+    """Lambda functions of the AWS engine of VOLVOX_ENGINES."""
+
+    name = "lambda"
+    patience = 30.0
+    image = "python:3.11-slim"
+    live_log = False
+    ends_when_told = False
+
+    def made(self) -> Runtime:
+        from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
+
+        self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
+        return LambdaRuntime(self.folder / "runtime", self.models)
+
+    async def at_work(self) -> list[str]:
+        return []  # in an instance, which is Lambda's own business
+
+    async def left(self) -> list[str]:
+        return await asyncio.to_thread(on_aws, NAME)
+
+
+def on_aws(function: str) -> list[str]:
+    """What there is of a function in the account of the environment."""
+    import boto3
+
+    name, found = f"volvox-{function}", []
+    functions = boto3.client("lambda").list_functions()["Functions"]
+    found += [f"function {one['FunctionName']}" for one in functions if one["FunctionName"] == name]
+    found += [f"role {one['RoleName']}" for one in boto3.client("iam").list_roles()["Roles"] if one["RoleName"] == name]
+    queues = boto3.client("sqs").list_queues(QueueNamePrefix=name).get("QueueUrls", [])
+    found += [f"queue {url}" for url in queues]
+    groups = boto3.client("logs").describe_log_groups()["logGroups"]
+    found += [f"log {one['logGroupName']}" for one in groups if one["logGroupName"].endswith(f"/{name}")]
+    batch = boto3.client("batch")
+    environments = batch.describe_compute_environments()["computeEnvironments"]
+    found += [f"environment {name}" for one in environments if one["computeEnvironmentName"] == name]
+    found += [f"job queue {name}" for one in batch.describe_job_queues()["jobQueues"] if one["jobQueueName"] == name]
+    definitions = batch.describe_job_definitions(jobDefinitionName=name, status="ACTIVE")["jobDefinitions"]
+    found += [f"job definition {one['jobDefinitionArn']}" for one in definitions]
+    tasks = boto3.client("ecs").list_task_definitions(familyPrefix=name, status="ACTIVE")["taskDefinitionArns"]
+    return found + [f"task definition {arn}" for arn in tasks]
 
 
 def processes_with(text: str) -> list[int]:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
-from tests.volvox.runtimes.benches import Bench, Docker, Local
+from tests.volvox.runtimes.benches import Bench, Docker, Lambda, Local
 from tests.volvox.runtimes.tiny import image_of, write_tiny
 from tests.volvox.runtimes.tiny_image import built
 
-BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker}
-_MARKS = {"docker": [pytest.mark.docker]}
+BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "lambda": Lambda}
+_MARKS = {"docker": [pytest.mark.docker], "lambda": [pytest.mark.docker, pytest.mark.aws]}
+_ENGINES = {"local": [], "docker": ["docker"], "lambda": ["docker", "aws"]}
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
@@ -74,9 +75,12 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
     """Make the tiny module importable; the images that the tests of this file need."""
     site = write_tiny(folder / "site")
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
-    if request.param != "docker":
+    if request.param == "local":
         return {}
-    patch.setenv("ENGINE_BASE_IMAGE", engine_environment(["docker"])["ENGINE_BASE_IMAGE"])
+    for variable, value in engine_environment(_ENGINES[request.param]).items():
+        if variable.startswith(("ENGINE_BASE_IMAGE", "AWS_")):
+            patch.setenv(variable, value)
+    patch.setenv("VOLVOX_REGISTRY", "127.0.0.1:5000")
     return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
 
 

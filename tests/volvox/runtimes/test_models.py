@@ -116,7 +116,7 @@ def test_it_scales_to_many_and_to_none_and_starts_again_when_it_is_called(run: R
         status = await bench.until(lambda status: not status.instances)
         assert status.state == "ready" and status.cold_start_seconds
         outcome = await bench.ask()
-        assert outcome.kind == "" and outcome.started_seconds > 0.01
+        assert outcome.kind == "" and (outcome.started_seconds > 0.01 or not bench.ends_when_told)
 
     run(test)
 
