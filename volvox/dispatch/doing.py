@@ -94,8 +94,11 @@ class Doing:
         function = applied.function
         calls: list[Call] = []
         ready: list[Ending] = []
+        if function.trigger == "direct":
+            ready = await self._answered_without_us(runtime, function, open_jobs)
+        left = [job for job in open_jobs.values() if job.id not in {one.id for one in ready}]
         prepared = await asyncio.gather(
-            *(self._off(self._prepared, applied, job, fetched_by(runtime, function, job)) for job in open_jobs.values())
+            *(self._off(self._prepared, applied, job, fetched_by(runtime, function, job)) for job in left)
         )
         for one in prepared:
             (calls if isinstance(one, Call) else ready).append(one)  # pyright: ignore[reportArgumentType]
@@ -119,6 +122,22 @@ class Doing:
         )
         await self._end(open_jobs, published)
         return outcomes
+
+    async def _answered_without_us(
+        self, runtime: Runtime, function: Function, open_jobs: dict[str, Job]
+    ) -> list[Ending]:  # fmt: skip
+        """How jobs ended that the runtime's own events began; those of which nothing is known are done now."""
+        answered: Any = getattr(runtime, "answered", None)
+        found: list[Ending] = []
+        for job in open_jobs.values() if answered else ():
+            outcome: Outcome | None = await answered(function.name, job.id)
+            if outcome is None or outcome.kind in AGAIN:
+                continue
+            state = "FAILED" if outcome.kind else "SUCCEEDED"
+            error = {"kind": outcome.kind, "exit_code": outcome.exit_code} if outcome.kind else {}
+            said = outcome.reason or f"{runtime.name} had answered it"
+            found.append(Ending(job.id, state, said, outputs=outcome.outputs, error=error))
+        return found
 
     # -- one job, in a thread ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from volvox.settings import Home
 _SWEEP, _QUEUES = "VOLVOX_SWEEP_SECONDS", "VOLVOX_SQS_QUEUES"
 _PLACE_SECONDS, _FOLDER_SECONDS = 300.0, 60.0
 _LOOK_SECONDS = 0.5
+_DIRECT_SECONDS = 600.0  # Lambda tries an event twice more, with pauses
 _OF_FUNCTIONS = "of a function: "
 _AGAIN_SECONDS = 5.0
 
@@ -81,12 +83,7 @@ class Sources:
 
     async def _follow(self) -> None:
         known = await asyncio.to_thread(registry.functions, self._home)
-        wanted = {
-            _Key(one.filled.name, place): one.filled
-            for one in known.values()
-            if one.filled.trigger == "inbox"
-            for place in one.filled.inputs
-        }
+        wanted = {_Key(one.filled.name, place): one.filled for one in known.values() for place in one.filled.inputs}
         for key in [key for key in self._tasks if isinstance(key, _Key) and key not in wanted]:
             self._tasks.pop(key).cancel()
         for key, function in wanted.items():
@@ -137,12 +134,17 @@ class Sources:
         prefix = f"{folder}/" if folder else ""
         place = self._open(root, function, given.provider)
         watched = isinstance(place, Directory)
-        if watched:
+        if watched and function.trigger == "inbox":
             yield Watch(place, prefix, function=function.name)
         mark = self._home.folder("dispatch", "sweeps") / digest_of([function.name, given.url])[:32]
 
+        # What its runtime's own events call is left to these for a while: the sweep is for what they lost.
+        late = function.timeout_seconds + _DIRECT_SECONDS if function.trigger == "direct" else None
+
         async def unknown(url: str, found: Sequence[Found]) -> list[Found]:
-            meant = [one for one in found if answers(given, one.key[len(prefix) :])]
+            meant = [
+                one for one in found if answers(given, one.key[len(prefix) :]) and one.modified <= time.time() - late
+            ]
             objects = [(one.key, one.version) for one in meant]
             known = await self._in_turn(lambda: self._inbox.known(function.name, url, objects))
             return [one for one in meant if (one.key, one.version) not in known]

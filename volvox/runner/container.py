@@ -12,15 +12,21 @@ def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
     """Answer what there is to answer; an exit code."""
     import json
 
-    from volvox.runner import lambda_api, once
+    from volvox.runner import direct, lambda_api, once
     from volvox.runner.calls import Calls
     from volvox.runner.script_calls import Script
+    from volvox.runner.signing import KeyRing
 
     with open(os.path.join(folder, "function.json")) as stream:  # noqa: PTH118, PTH123
         told = json.load(stream)
-    calls = Calls(Script(told["script"], tuple(told["command"])))
+    ring = KeyRing()
+    calls = Calls(Script(told["script"], tuple(told["command"])), ring)
+
+    def handled(event, seconds):  # noqa: ANN001, ANN202
+        return direct.handle(calls, ring, event, seconds) if direct.is_direct(event) else calls.handle(event, seconds)
+
     if os.environ.get(lambda_api.HOST):
-        return lambda_api.serve(lambda: None, calls.handle)
+        return lambda_api.serve(lambda: None, handled)
     if os.environ.get(once.EVENT):
         return once.answer(lambda: None, calls.handle)
     sys.stderr.write("this image answers events: AWS Lambda starts it, or VOLVOX_EVENT names one\n")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from volvox.errors import InvalidInput
-from volvox.runner import lambda_api, once
+from volvox.runner import direct, lambda_api, once
 from volvox.runner.calls import Calls, Given
+from volvox.runner.signing import KeyRing
 from volvox.runtimes import answers
 from volvox.runtimes.interface import Call
 from volvox.serving.forked import ForkedModel, Lost, NotStarted
@@ -41,9 +42,16 @@ def serve(module: str, weights: Path | None, batch: int) -> int:
     if weights is not None:
         os.environ["VOLVOX_WEIGHTS"] = str(weights)
     model = Model(module, batch)
-    calls = Calls(model)
+    ring = KeyRing()
+    calls = Calls(model, ring)
+
+    def handled(event: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if direct.is_direct(event):
+            return direct.handle(calls, ring, event, seconds)
+        return _handled(model, calls, event, seconds)
+
     if os.environ.get(lambda_api.HOST):
-        return lambda_api.serve(model.start, lambda event, seconds: _handled(model, calls, event, seconds))
+        return lambda_api.serve(model.start, handled)
     return once.answer(model.start, calls.handle)
 
 

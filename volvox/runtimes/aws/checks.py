@@ -11,12 +11,12 @@ from typing import Any
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
-from volvox.runtimes.aws import roles, triggers
+from volvox.runtimes.aws import direct, roles, triggers
 from volvox.runtimes.aws.account import Account, name_of, told
 from volvox.runtimes.aws.images import check_architecture, looked_at
-from volvox.runtimes.aws.lambda_objects import LambdaObjects
+from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects
 from volvox.runtimes.aws.limits import beyond_lambda, mode_for, size_of
-from volvox.runtimes.aws.scratch import scratch_of
+from volvox.runtimes.aws.scratch import needed, scratch_of
 from volvox.settings import Home
 
 RUNTIMES = ("lambda", "batch", "lambda-batch", "ecs")
@@ -36,7 +36,7 @@ def checks(function: Function, home: Home, *, offline: bool) -> Iterable[Finding
     if function.runtime not in RUNTIMES:
         return
     image_bytes = 0
-    yield from _trigger(function)
+    yield from _trigger(Account.of(function, "lambda", "batch", "ecs"), function)
     if not offline:
         for finding, size in _image(function):
             image_bytes = size or image_bytes
@@ -74,8 +74,13 @@ def drifted(account: Account, function: Function) -> list[str]:
     if live is None and found[0].endswith("is not there"):
         return []  # it was never deployed
     if triggers.watched(function):
-        found.append(triggers.queue_drift(account, function))
-        found += triggers.drift(account, function, "QueueConfigurations", triggers.queue_arn(account, function.name))
+        if function.trigger == "direct":
+            arn = account.arn("lambda", f"function:{name}:{ALIAS}")
+            found += triggers.drift(account, function, "LambdaFunctionConfigurations", arn)
+        else:
+            found.append(triggers.queue_drift(account, function))
+            arn = triggers.queue_arn(account, function.name)
+            found += triggers.drift(account, function, "QueueConfigurations", arn)
     return [one for one in found if one]
 
 
@@ -114,12 +119,17 @@ def repair(function: Function, home: Home) -> list[str]:
     return [f"mended: {one}" for one in found]
 
 
-def _trigger(function: Function) -> Iterator[Finding]:
-    if function.trigger == "direct":
-        yield Finding(
-            "trigger", False, "trigger: direct, by which AWS would call the function without us, cannot be deployed",
-            "say trigger: inbox",
-        )  # fmt: skip
+def _trigger(account: Account, function: Function) -> Iterator[Finding]:
+    if function.trigger != "direct":
+        return
+    if function.runtime != "lambda":
+        yield Finding("trigger", False, f"trigger: direct is Lambda's, and it runs on {function.runtime}",
+                      "say trigger: inbox")  # fmt: skip
+        return
+    try:
+        direct.told(function, needed(account, function))
+    except InvalidInput as error:
+        yield Finding("trigger", False, str(error), "say trigger: inbox")
 
 
 def _image(function: Function) -> Iterator[tuple[Finding, int]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from volvox.errors import InvalidInput, ModuleFailed
 from volvox.functions.definition import Function
 from volvox.runtimes import answers
-from volvox.runtimes.aws import images, invoking, roles, triggers
+from volvox.runtimes.aws import direct, images, invoking, roles, triggers
 from volvox.runtimes.aws.account import Account, is_missing, name_of, section, told, unless_missing
-from volvox.runtimes.aws.lambda_objects import LambdaObjects, Wanted
+from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects, Wanted
 from volvox.runtimes.aws.limits import beyond_lambda, size_of
-from volvox.runtimes.aws.scratch import scratch_of
+from volvox.runtimes.aws.scratch import needed, scratch_of
 from volvox.runtimes.interface import Call
 from volvox.runtimes.models import Model, Models
 from volvox.serving import smoke
@@ -59,11 +59,6 @@ def deploy(
         ModuleFailed: If it does not answer as it must; the version before goes on.
         Unavailable: If AWS or the container engine does not answer.
     """
-    if function.trigger == "direct":
-        raise InvalidInput(
-            f"function {function.name!r} says trigger: direct, by which AWS would call it without us: that cannot be "
-            "deployed yet; say trigger: inbox"
-        )
     model = models.resolve(function.model) if function.model else None
     source = images.source_of(function, models, model)
     if (reasons := list(beyond_lambda(function, source.size))) and not to_batch:
@@ -72,26 +67,50 @@ def deploy(
     images.check_architecture(function, source)
     account = Account.of(function, "lambda")
     objects, scratch = LambdaObjects(account, owner), scratch_of(account, function)
-    dead_letters = roles.dead_letters_of(function)
+    straight = function.trigger == "direct"
+    variables = _variables(function)
+    if straight:
+        variables |= direct.variables(function, needed(account, function))
+    dead_letters = roles.dead_letters_of(account, function)
     prefix = f"{scratch.bucket}/{scratch.prefix}" if scratch else ""
     role = roles.ensure(account, function, owner, roles.policy(account, function, prefix))
     _ensure_log(account, function)
     digest = model.digest if model else ""
     wanted = Wanted(
         function, f"{version}-{digest}", source.digest, role, size_of(function),
-        images.wanted_architecture(function), _variables(function),
+        images.wanted_architecture(function), variables,
     )  # fmt: skip
     proof = _Proof(account, function, models, model, tell)
     live = objects.ensure(wanted, lambda: images.placed(account, function, source, owner), proof)
-    if dead_letters:
-        objects.ensure_async(wanted.name, 2, dead_letters)
     queue = ""
-    if triggers.watched(function):
+    if straight:
+        _call_by_buckets(objects, function, dead_letters, tell)
+    elif triggers.watched(function):
         queue = triggers.ensure_queue(account, function, owner)
         arn = triggers.queue_arn(account, function.name)
         for changed in triggers.ensure(account, function, "QueueConfigurations", arn):
             tell(changed)
+    if not straight:
+        objects.ensure_concurrency(wanted.name, 0)
     return Made(account, live, tuple(proof.instances), proof.cold_seconds, queue)
+
+
+def _call_by_buckets(
+    objects: LambdaObjects, function: Function, dead_letters: str, tell: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Have buckets call the function; what it never answers goes to the dead letters."""
+    account, owner, name = objects.account, objects.owner, name_of(function.name)
+    if dead_letters == triggers.queue_arn(account, function.name, direct.DEAD):
+        triggers.ensure_dead_letters(account, function, owner)
+    objects.ensure_async(name, 2, dead_letters)
+    objects.ensure_concurrency(name, function.scaling.max_scale * function.scaling.concurrency)
+    for number, bucket in enumerate(sorted({one.bucket for one in triggers.watched(function)})):
+        source = f"arn:{account.partition}:s3:::{bucket}"
+        objects.ensure_permission(name, f"bucket-{number}", "s3.amazonaws.com", source)
+    arn = account.arn("lambda", f"function:{name}:{ALIAS}")
+    for changed in triggers.ensure(account, function, "LambdaFunctionConfigurations", arn):
+        tell(changed)
+    triggers.remove_queue(account, function.name)
 
 
 def remove(account: Account, function: Function, owner: str) -> None:
@@ -104,6 +123,7 @@ def remove(account: Account, function: Function, owner: str) -> None:
     name = name_of(function.name)
     triggers.remove(account, function)
     triggers.remove_queue(account, function.name)
+    triggers.remove_queue(account, function.name, direct.DEAD)
     LambdaObjects(account, owner).remove(name)
     group = f"/aws/lambda/{name}"
     with told(f"remove the log {group}"), unless_missing():

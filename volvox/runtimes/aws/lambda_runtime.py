@@ -22,9 +22,10 @@ from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, Vol
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runtimes import printed
-from volvox.runtimes.aws import invoking, lambda_deploying
+from volvox.runtimes.aws import direct, invoking, lambda_deploying
 from volvox.runtimes.aws.account import Account, name_of
 from volvox.runtimes.aws.payloads import fetched_there
+from volvox.runtimes.aws.scratch import needed
 from volvox.runtimes.aws.warm import Warm
 from volvox.runtimes.interface import Call, Outcome, Status
 from volvox.runtimes.models import Models
@@ -137,6 +138,13 @@ class LambdaRuntime:
         shares = [calls] if found.function.model else [[call] for call in calls]
         outcomes = await finished(*(self._share(name, share) for share in shares))  # pyright: ignore[reportArgumentType]
         return [one for share in outcomes for one in share]  # pyright: ignore[reportGeneralTypeIssues]
+
+    async def answered(self, name: str, job: str) -> Outcome | None:
+        """What became of a job that a bucket told the function of without us; None: nothing is known of it."""
+        found = self._there(name)
+        if found is None or found.function.trigger != "direct":
+            return None
+        return await self._off(lambda: direct.answered(needed(found.account, found.function), job))
 
     async def scale(self, name: str, instances: int) -> None:
         """Have so many warm: they are called every few minutes. Lambda starts and ends others by itself.

@@ -21,9 +21,14 @@ def stated_role(function: Function) -> str:
     return str(section(function, "iam").get("role") or "")
 
 
-def dead_letters_of(function: Function) -> str:
-    """ARN of the queue or topic that events go to which Lambda could not have answered (`lambda.dead_letters`)."""
-    return str(stated(function, "dead_letters", "lambda") or "")
+def dead_letters_of(account: Account, function: Function) -> str:
+    """ARN of where events go that the function never answered (`lambda.dead_letters`); empty: nowhere.
+
+    Of one that buckets call without us it is a queue of the function's own, unless another is named.
+    """
+    stated_ = str(stated(function, "dead_letters", "lambda") or "")
+    own = account.arn("sqs", name_of(function.name, "dead")) if function.trigger == "direct" else ""
+    return stated_ or own
 
 
 def trust() -> dict[str, Any]:
@@ -60,7 +65,7 @@ def policy(account: Account, function: Function, scratch: str) -> dict[str, Any]
         statements.append(_allow(["s3:PutObject", "s3:GetObject"], write))
     if buckets := sorted({one.partition("/")[0] for one in (*read, *write)}):
         statements.append(_allow(["s3:ListBucket"], buckets))  # without it a missing object is told as forbidden
-    if dead_letters := dead_letters_of(function):
+    if dead_letters := dead_letters_of(account, function):
         statements.append(_allow(["sqs:SendMessage", "sns:Publish"], [dead_letters]))
     if section(function, "lambda", "vpc"):
         network = ["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"]

@@ -102,6 +102,15 @@ def ensure_queue(account: Account, function: Function, owner: str) -> str:
     return str(url)
 
 
+def ensure_dead_letters(account: Account, function: Function, owner: str) -> None:
+    """The queue of events that a function never answered, made if it is missing."""
+    sqs, name = account.client("sqs"), name_of(function.name, "dead")
+    with told(f"make the queue {name}"):
+        if _queue(sqs, name) is None:
+            attributes = {"MessageRetentionPeriod": str(_RETENTION_SECONDS)}
+            sqs.create_queue(QueueName=name, Attributes=attributes, tags=tags(function.name, owner))
+
+
 def queue_drift(account: Account, function: Function) -> str:
     """What is not as it must be of the queue, in a sentence; empty: nothing."""
     sqs, name = account.client("sqs"), name_of(function.name)
