@@ -155,11 +155,11 @@ class Doing:
                 work.end()
                 return Ending(job.id, "SUCCEEDED", "an earlier attempt had answered it", outputs=there)
             call = self._call(applied, job, work)
+            work.log.parent.mkdir(parents=True, exist_ok=True)
             if fetched_there or not function.fetches or not job.key:
                 work.begin()
                 return replace(call, input=None)
             work.begin()
-            work.log.parent.mkdir(parents=True, exist_ok=True)
             target = work.input(job.key)
             place = self.open_place(job.place, function, self._provider(function, job))
             place.fetch(job.key, target, job.version)
