@@ -69,8 +69,9 @@ def deploy(
     objects, scratch = LambdaObjects(account, owner), scratch_of(account, function)
     straight = function.trigger == "direct"
     variables = _variables(function)
-    if straight:
-        variables |= direct.variables(function, needed(account, function))
+    addressed, open_to_all = direct.address_of(function)
+    if straight or addressed:
+        variables |= direct.variables(function, needed(account, function) if straight else None)
     dead_letters = roles.dead_letters_of(account, function)
     prefix = f"{scratch.bucket}/{scratch.prefix}" if scratch else ""
     role = roles.ensure(account, function, owner, roles.policy(account, function, prefix))
@@ -92,6 +93,11 @@ def deploy(
             tell(changed)
     if not straight:
         objects.ensure_concurrency(wanted.name, 0)
+    if addressed:
+        url = objects.ensure_url(wanted.name, open_to_all)
+        tell(f"it answers at {url}, {'to everybody' if open_to_all else 'to who may call it (AWS_IAM)'}")
+    else:
+        objects.remove_url(wanted.name)
     return Made(account, live, tuple(proof.instances), proof.cold_seconds, queue)
 
 

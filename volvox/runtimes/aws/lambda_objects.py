@@ -8,6 +8,7 @@ answered by what it was meant for; Lambda's own events go to the alias.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ ALIAS = "live"
 _ROLE_SECONDS = 40.0  # until IAM has told everybody of a new role
 _ACTIVE_SECONDS = 300.0
 _LOOK_SECONDS = 0.5
+_EVERYBODY = "everybody"
 _KEPT_VERSIONS = 2  # the one that answers, and the one before
 
 
@@ -199,18 +201,9 @@ class LambdaObjects:
 
     def ensure_permission(self, name: str, statement: str, principal: str, source: str) -> None:
         """Let another service call the alias: S3 for a bucket, an API for its route."""
-        import json
-
-        from botocore.exceptions import ClientError
-
         with told(f"let {principal} call {name}"):
-            try:
-                policy = json.loads(self._lambda.get_policy(FunctionName=name, Qualifier=ALIAS)["Policy"])
-                if any(one.get("Sid") == statement and source in json.dumps(one) for one in policy["Statement"]):
-                    return
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
+            if any(one.get("Sid") == statement and source in json.dumps(one) for one in self._statements(name)):
+                return
             with unless_missing():
                 self._lambda.remove_permission(FunctionName=name, StatementId=statement, Qualifier=ALIAS)
             more = {"SourceAccount": self.account.id} if principal == "s3.amazonaws.com" else {}
@@ -219,11 +212,65 @@ class LambdaObjects:
                 SourceArn=source, Qualifier=ALIAS, **more,
             )  # fmt: skip
 
+    def ensure_url(self, name: str, open_to_all: bool) -> str:
+        """The address by which the alias is called over HTTP: by who may (AWS_IAM), or by everybody."""
+        from botocore.exceptions import ClientError
+
+        kind, where = "NONE" if open_to_all else "AWS_IAM", {"FunctionName": name, "Qualifier": ALIAS}
+        with told(f"give {name} an address"):
+            try:
+                there = self._lambda.get_function_url_config(**where)
+            except ClientError as error:
+                if not is_missing(error):
+                    raise
+                there = self._lambda.create_function_url_config(**where, AuthType=kind)
+            if there["AuthType"] != kind:
+                there = self._lambda.update_function_url_config(**where, AuthType=kind)
+        if open_to_all:
+            self._allow_all(name)
+        else:
+            with told(f"close the address of {name}"), unless_missing():
+                if any(one.get("Sid") == _EVERYBODY for one in self._statements(name)):
+                    self._lambda.remove_permission(FunctionName=name, StatementId=_EVERYBODY, Qualifier=ALIAS)
+        return str(there["FunctionUrl"])
+
+    def remove_url(self, name: str) -> None:
+        """Take the address away; nothing if there is none."""
+        from botocore.exceptions import ClientError
+
+        with told(f"take the address of {name} away"):
+            try:
+                self._lambda.get_function_url_config(FunctionName=name, Qualifier=ALIAS)
+            except ClientError as error:
+                if is_missing(error):
+                    return
+                raise
+            self._lambda.delete_function_url_config(FunctionName=name, Qualifier=ALIAS)
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     @property
     def _lambda(self) -> Any:
         return self.account.client("lambda")
+
+    def _statements(self, name: str) -> list[dict[str, Any]]:
+        """Who may call the alias."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return json.loads(self._lambda.get_policy(FunctionName=name, Qualifier=ALIAS)["Policy"])["Statement"]
+        except ClientError as error:
+            if is_missing(error):
+                return []
+            raise
+
+    def _allow_all(self, name: str) -> None:
+        with told(f"open the address of {name}"):
+            if not any(one.get("Sid") == _EVERYBODY for one in self._statements(name)):
+                self._lambda.add_permission(
+                    FunctionName=name, StatementId=_EVERYBODY, Action="lambda:InvokeFunctionUrl", Principal="*",
+                    Qualifier=ALIAS, FunctionUrlAuthType="NONE",
+                )  # fmt: skip
 
     def _function(self, name: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError
