@@ -31,7 +31,7 @@ from volvox.runner.objects import Bucket, Trouble
 from volvox.runner.outputs import Written, collect, fits
 from volvox.runner.signing import KeyRing
 
-REPLY_BYTES = 4 << 20  # of files in a reply, before base64: Lambda takes 6 MB of it in all
+REPLY_BYTES = 3 << 20  # of files in a reply, before base64: Lambda takes 6 MB of it in all, with what was printed
 _LOG_BYTES = 64 << 10
 INSTANCE = uuid.uuid4().hex  # of this process: by it whoever asks knows warm ones apart
 

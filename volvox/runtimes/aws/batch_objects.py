@@ -15,6 +15,7 @@ from volvox.errors import InvalidInput, Unavailable
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runtimes.aws.account import DIGEST, OWNER, Account, is_missing, name_of, section, tags, told
+from volvox.runtimes.aws.images import wanted_architecture
 from volvox.runtimes.aws.limits import settings_of_many_nodes
 from volvox.runtimes.aws.network import subnets_and_groups
 
@@ -216,6 +217,8 @@ class BatchObjects:
             "environment": [{"name": key, "value": value} for key, value in sorted(variables.items())],
         }  # fmt: skip
         if fargate:
+            if wanted_architecture(function) == "arm64":
+                container["runtimePlatform"] = {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
             container["networkConfiguration"] = {"assignPublicIp": "ENABLED"}  # else it reaches neither ECR nor S3
             if needs.storage_mb:
                 size = max(21, -(-needs.storage_mb // 1024))

@@ -25,6 +25,7 @@ from volvox.runtimes.aws.account import (
     unless_missing,
 )
 from volvox.runtimes.aws.batch_objects import fargate_size
+from volvox.runtimes.aws.images import wanted_architecture
 from volvox.runtimes.aws.job_runtime import JobRuntime
 from volvox.runtimes.aws.jobs import Seen
 from volvox.runtimes.aws.network import subnets_and_groups
@@ -198,6 +199,8 @@ def definition_of(account: Account, function: Function, image: str, role: str, g
         "containerDefinitions": [container], "networkMode": "awsvpc", "taskRoleArn": role, "executionRoleArn": role,
         "requiresCompatibilities": [kind], "cpu": str(round(cpu * 1024)), "memory": str(memory),
     }  # fmt: skip
+    if wanted_architecture(function) == "arm64":
+        found["runtimePlatform"] = {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
     if kind == "FARGATE" and needs.storage_mb:
         found["ephemeralStorage"] = {"sizeInGiB": max(21, -(-needs.storage_mb // 1024))}
     return found

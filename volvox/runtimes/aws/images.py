@@ -30,6 +30,17 @@ INSIDE = "/opt/volvox-runner"
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
 _SILENCE_SECONDS = 900
 _DIGEST_LABEL = "volvox.function-image"
+_READ_BY_LAMBDA = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Sid": "lambda",
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        }
+    ],
+}
 _CHECK = "import sys; sys.exit(sys.version_info < (3, 8))"
 
 
@@ -138,6 +149,7 @@ def _in_ecr(account: Account, function: Function, source: Source, owner: str) ->
                 raise
             made = [{"Key": key, "Value": value} for key, value in tags(function.name, owner).items()]
             uri = ecr.create_repository(repositoryName=name, tags=made)["repository"]["repositoryUri"]
+            ecr.set_repository_policy(repositoryName=name, policyText=json.dumps(_READ_BY_LAMBDA))
         try:
             found = ecr.describe_images(repositoryName=name, imageIds=[{"imageTag": tag}])["imageDetails"]
             return f"{uri}@{found[0]['imageDigest']}"
@@ -209,6 +221,7 @@ def _built(api: Any, name: str, base: str, recipe: dict[str, Any], digest: str) 
         f"FROM {base}\n"
         f"COPY runner {INSIDE}\n"
         f'RUN ["python3", "-c", "{_CHECK}"]\n'
+        f'RUN ["python3", "-m", "compileall", "-q", "{INSIDE}"]\n'  # Lambda's disk is read-only: now or never
         f'LABEL {_DIGEST_LABEL}="{digest}"\n'
         f'ENTRYPOINT ["python3", "{INSIDE}/container.py"]\n'
         "CMD []\n"

@@ -58,7 +58,8 @@ def invoke(
         while waiting:
             call = waiting[0]
             size = call.input.stat().st_size if call.input is not None else 0
-            if share and size > room and size <= INLINE_BYTES:
+            told_too = len(call.event)
+            if share and (size > room or told_too > room) and size <= INLINE_BYTES:
                 break
             folder = scratch.new(call.job) if scratch else ""
             try:
@@ -68,7 +69,7 @@ def invoke(
                 beyond[call.job] = str(error)
                 waiting.pop(0)
                 continue
-            room -= size if size <= room else 0
+            room -= told_too + (size if size <= room else 0)
             folders.append(folder)
             share.append(waiting.pop(0))
         if not share:

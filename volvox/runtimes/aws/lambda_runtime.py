@@ -168,7 +168,8 @@ class LambdaRuntime:
             if not instances:
                 found.warm.forget()
                 return
-            await self._warmed(found)
+            if len(found.warm.instances) < instances:
+                await self._warmed(found)
             self._warming[name] = asyncio.create_task(self._keep_warm(found))
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:

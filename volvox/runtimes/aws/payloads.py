@@ -18,7 +18,7 @@ from volvox.runtimes.aws.scratch import Scratch
 from volvox.runtimes.interface import Call, Kind, Outcome
 
 _KINDS = frozenset(get_args(Kind))
-_EVENT_BYTES = 1 << 20  # of a notification that goes with a call
+_EVENT_BYTES = 512 << 10  # of a notification that goes with a call
 
 
 class Beyond(InvalidInput):

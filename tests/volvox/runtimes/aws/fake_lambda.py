@@ -120,3 +120,66 @@ class FakeLambda:
             found["versions"].pop(Qualifier)
         else:
             del self.functions[FunctionName]
+
+    def get_policy(self, FunctionName, Qualifier):
+        import json
+
+        statements = self._get(FunctionName, "GetPolicy").get("policy", [])
+        if not statements:
+            raise missing("GetPolicy")
+        return {"Policy": json.dumps({"Statement": statements})}
+
+    def add_permission(self, FunctionName, StatementId, **more):
+        self._write("add_permission")
+        found = self._get(FunctionName, "AddPermission").setdefault("policy", [])
+        assert all(one["Sid"] != StatementId for one in found)
+        found.append({"Sid": StatementId, **more})
+
+    def remove_permission(self, FunctionName, StatementId, Qualifier):
+        found = self._get(FunctionName, "RemovePermission")
+        if all(one["Sid"] != StatementId for one in found.get("policy", [])):
+            raise missing("RemovePermission")
+        self._write("remove_permission")
+        found["policy"] = [one for one in found["policy"] if one["Sid"] != StatementId]
+
+    def get_function_url_config(self, FunctionName, Qualifier):
+        found = self._get(FunctionName, "GetFunctionUrlConfig").get("url")
+        if not found:
+            raise missing("GetFunctionUrlConfig")
+        return dict(found)
+
+    def create_function_url_config(self, FunctionName, Qualifier, AuthType):
+        self._write("create_function_url_config")
+        url = {"FunctionUrl": "https://x.lambda-url.eu-west-1.on.aws/", "AuthType": AuthType}
+        self._get(FunctionName, "CreateFunctionUrlConfig")["url"] = url
+        return dict(url)
+
+    def update_function_url_config(self, FunctionName, Qualifier, AuthType):
+        self._write("update_function_url_config")
+        self.functions[FunctionName]["url"]["AuthType"] = AuthType
+        return dict(self.functions[FunctionName]["url"])
+
+    def delete_function_url_config(self, FunctionName, Qualifier):
+        self._write("delete_function_url_config")
+        del self.functions[FunctionName]["url"]
+
+    def get_function_concurrency(self, FunctionName):
+        return {"ReservedConcurrentExecutions": self._get(FunctionName, "x").get("most")}
+
+    def put_function_concurrency(self, FunctionName, ReservedConcurrentExecutions):
+        self._write("put_function_concurrency")
+        self.functions[FunctionName]["most"] = ReservedConcurrentExecutions
+
+    def delete_function_concurrency(self, FunctionName):
+        self._write("delete_function_concurrency")
+        del self.functions[FunctionName]["most"]
+
+    def get_function_event_invoke_config(self, FunctionName, Qualifier):
+        found = self._get(FunctionName, "x").get("async")
+        if not found:
+            raise missing("GetFunctionEventInvokeConfig")
+        return found
+
+    def put_function_event_invoke_config(self, FunctionName, Qualifier, **more):
+        self._write("put_function_event_invoke_config")
+        self.functions[FunctionName]["async"] = more

@@ -128,3 +128,41 @@ def test_an_environment_beyond_what_lambda_takes_is_refused_before_anything_is_m
     with pytest.raises(InvalidInput, match="4,096"):
         made(fake, replace(ONE, variables={"A": "x" * 5000}))
     assert fake.writes == []
+
+
+def test_its_address_is_closed_unless_the_file_opens_it_and_each_step_is_written_once() -> None:
+    fake = FakeLambda()
+    made(fake, ONE)
+    here = objects(fake)
+    before = len(fake.writes)
+    here.remove_url(NAME)
+    assert len(fake.writes) == before
+    url = here.ensure_url(NAME, open_to_all=False)
+    assert here.ensure_url(NAME, open_to_all=False) == url and fake.functions[NAME]["url"]["AuthType"] == "AWS_IAM"
+    assert fake.writes[before:] == ["create_function_url_config"]
+    here.ensure_url(NAME, open_to_all=True)
+    here.ensure_url(NAME, open_to_all=True)
+    assert fake.writes[before + 1 :] == ["update_function_url_config", "add_permission"]
+    (statement,) = fake.functions[NAME]["policy"]
+    assert (statement["Principal"], statement["FunctionUrlAuthType"]) == ("*", "NONE")
+    here.ensure_url(NAME, open_to_all=False)
+    assert fake.functions[NAME]["policy"] == [] and fake.functions[NAME]["url"]["AuthType"] == "AWS_IAM"
+    here.remove_url(NAME)
+    assert "url" not in fake.functions[NAME]
+
+
+def test_who_may_call_it_and_how_often_is_written_once() -> None:
+    fake = FakeLambda()
+    made(fake, ONE)
+    here, before = objects(fake), len(fake.writes)
+    for _ in range(2):
+        here.ensure_concurrency(NAME, 4)
+        here.ensure_async(NAME, 2, "arn:dead")
+        here.ensure_permission(NAME, "bucket-0", "s3.amazonaws.com", "arn:aws:s3:::lake")
+    assert fake.writes[before:] == ["put_function_concurrency", "put_function_event_invoke_config", "add_permission"]
+    assert fake.functions[NAME]["policy"][0]["SourceAccount"] == "123456789012"
+    here.ensure_permission(NAME, "bucket-0", "s3.amazonaws.com", "arn:aws:s3:::another")
+    assert [one["SourceArn"] for one in fake.functions[NAME]["policy"]] == ["arn:aws:s3:::another"]
+    here.ensure_concurrency(NAME, 0)
+    here.ensure_concurrency(NAME, 0)
+    assert fake.writes[-1] == "delete_function_concurrency" and "most" not in fake.functions[NAME]
