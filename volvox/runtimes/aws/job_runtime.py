@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from volvox.runtimes.aws.account import Account
 from volvox.runtimes.aws.jobs import Engine, Jobs
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import Scratch, needed
+from volvox.runtimes.aws.threads import off
 from volvox.runtimes.interface import Call, Instance, Outcome, Status
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
-
-_THREADS = 64
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +93,6 @@ class JobRuntime:
         self._models, self._secret = models, secret
         self._all: dict[str, Deployed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, self.name)
 
     # -- what a class below says -----------------------------------------------------------------------------------
 
@@ -135,7 +132,7 @@ class JobRuntime:
         async with self._lock(function.name):
             before = self._there(function.name)
             replace_text(self._file(function.name, "begun"), function.model_dump_json())
-            made = await self._off(lambda: self._deploy(function, tell, first=before is None))
+            made = await off(lambda: self._deploy(function, tell, first=before is None))
             replace_text(
                 self._file(function.name),
                 json.dumps({"function": function.model_dump(mode="json"), "version": version, "engine": made.engine,
@@ -196,12 +193,16 @@ class JobRuntime:
                     one.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
             if (begun := self._begun(name)) is not None:
-                await self._off(lambda: self._remove(begun))
+                await off(lambda: self._remove(begun))
             await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+
+    def let_go(self) -> None:
+        """Leave what is under way to the next dispatcher: what is cancelled from now on goes on there."""
+        for one in self._all.values():
+            one.jobs.let_go = True
 
     async def close(self) -> None:
         """As `Runtime.close`: containers go on, and are joined by who comes next."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -276,7 +277,7 @@ class JobRuntime:
         scratch: Scratch = needed(account, function)
         jobs = Jobs(
             function, account, self.engine(account, function, engine), scratch, self.folder / function.name,
-            self._secret, self._off,
+            self._secret, off,
         )  # fmt: skip
         return Deployed(function, version, jobs)
 
@@ -306,6 +307,3 @@ class JobRuntime:
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
-
-    async def _off(self, do: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, do)

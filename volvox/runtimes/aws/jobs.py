@@ -104,7 +104,9 @@ class Jobs:
         scratch: Where events and replies lie.
         folder: The function's own in the runtime's.
         secret: What reads a secret that a script's environment names.
+        off: Calls something in a thread.
         running: What is being waited for.
+        let_go: Whether the dispatcher ends: a call that is cancelled then leaves its job to the next one.
     """
 
     function: Function
@@ -115,6 +117,7 @@ class Jobs:
     secret: Secret | None
     off: Callable[[Callable[[], Any]], Any]
     running: set[Running] = field(default_factory=set)
+    let_go: bool = False
 
     async def answer(self, calls: Sequence[Call]) -> list[Outcome]:
         """Have calls answered by one container; cancelled, it is ended.
@@ -131,6 +134,8 @@ class Jobs:
         try:
             seen = await self._ended(running, calls)
         except asyncio.CancelledError:
+            if self.let_go:
+                raise
             ending = self.off(lambda: self._cancelled(told, note))
             with contextlib.suppress(VolvoxError):
                 await asyncio.shield(ending)

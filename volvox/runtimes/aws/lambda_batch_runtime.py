@@ -95,6 +95,10 @@ class LambdaBatchRuntime:
         await self._lambda.remove(name)
         await self._batch.remove(name)
 
+    def let_go(self) -> None:
+        """Leave what is under way on Batch to the next dispatcher."""
+        self._batch.let_go()
+
     async def close(self) -> None:
         """As `Runtime.close`."""
         await self._lambda.close()

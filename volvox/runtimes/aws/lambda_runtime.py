@@ -12,7 +12,6 @@ import json
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ from volvox.runtimes.aws import direct, invoking, lambda_deploying
 from volvox.runtimes.aws.account import Account, name_of
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import needed
+from volvox.runtimes.aws.threads import off
 from volvox.runtimes.aws.warm import Warm
 from volvox.runtimes.interface import Call, Outcome, Status
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
 
-_THREADS = 64
 _WARM_SECONDS = 240.0  # between two looks at instances that shall stay; Lambda ends them after some minutes
 _HOLD_SECONDS = 0.3
 
@@ -89,7 +88,6 @@ class LambdaRuntime:
         self._models, self._secret = models, secret
         self._all: dict[str, Deployed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, "lambda")
         self._warming: dict[str, asyncio.Task[None]] = {}
         self.to_batch = False
         self.beyond: dict[str, str] = {}
@@ -105,7 +103,7 @@ class LambdaRuntime:
         async with self._lock(function.name):
             before = self._there(function.name)
             replace_text(self._file(function.name, "begun"), function.model_dump_json())
-            made = await self._off(lambda: self._deploy(function, version, tell, first=before is None))
+            made = await off(lambda: self._deploy(function, version, tell, first=before is None))
             now = Deployed(function, version, made.live, made.account, Warm(function.scaling.idle_seconds))
             if before is not None and (before.version, before.live) == (version, made.live):
                 before.function = function
@@ -144,7 +142,7 @@ class LambdaRuntime:
         found = self._there(name)
         if found is None or found.function.trigger != "direct":
             return None
-        return await self._off(lambda: direct.answered(needed(found.account, found.function), job))
+        return await off(lambda: direct.answered(needed(found.account, found.function), job))
 
     async def scale(self, name: str, instances: int) -> None:
         """Have so many warm: they are called every few minutes. Lambda starts and ends others by itself.
@@ -176,7 +174,7 @@ class LambdaRuntime:
         """As `Runtime.logs`: what the calls of here printed; of calls by Lambda's own events, CloudWatch knows."""
         found = self._there(name)
         if found is not None and found.function.trigger == "direct" and not follow:
-            for line in await self._off(lambda: invoking.cloud_log(found.account, f"/aws/lambda/{name_of(name)}")):
+            for line in await off(lambda: invoking.cloud_log(found.account, f"/aws/lambda/{name_of(name)}")):
                 yield line
         async for line in printed.lines(self.folder / name / "logs", follow=follow):
             yield line
@@ -195,7 +193,7 @@ class LambdaRuntime:
                     one.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
             if (begun := self._begun(name)) is not None:
-                await self._off(
+                await off(
                     lambda: lambda_deploying.remove(Account.of(begun, "lambda"), begun, self.owner)
                 )  # fmt: skip
             await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
@@ -204,7 +202,6 @@ class LambdaRuntime:
         """As `Runtime.close`: functions go on."""
         for task in self._warming.values():
             task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _deploy(
         self, function: Function, version: str, tell: Callable[[str], None], *, first: bool
@@ -245,7 +242,7 @@ class LambdaRuntime:
             began = clock()
             with found.warm.at_work(found.version):
                 try:
-                    reply = await self._off(
+                    reply = await off(
                         lambda: invoking.invoke(found.account, found.function, found.live, calls, self._secret)
                     )  # fmt: skip
                 except Unavailable as error:
@@ -267,7 +264,7 @@ class LambdaRuntime:
         """Call as many instances at a time as shall be warm; each answers late enough that it is another one."""
         told = await asyncio.gather(
             *(
-                self._off(lambda: invoking.hold(found.account, found.function.name, found.live, _HOLD_SECONDS))
+                off(lambda: invoking.hold(found.account, found.function.name, found.live, _HOLD_SECONDS))
                 for _ in range(found.warm.kept)
             )
         )
@@ -318,6 +315,3 @@ class LambdaRuntime:
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
-
-    async def _off(self, do: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, do)

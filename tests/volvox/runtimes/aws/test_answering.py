@@ -192,6 +192,27 @@ def test_one_that_is_cancelled_is_ended_with_all_that_was_told(tmp_path: Path) -
     assert engine.ended == engine.submitted and engine.scratch.objects == {}
 
 
+def test_a_dispatcher_that_ends_leaves_its_job_to_the_next_one(tmp_path: Path) -> None:
+    engine = Engine(Scratch(), RUNS)
+    asked = call(tmp_path)
+
+    async def test() -> None:
+        jobs = made(tmp_path, engine)
+        answering = asyncio.create_task(jobs.answer([asked]))
+        while not engine.looks:
+            await asyncio.sleep(0)
+        jobs.let_go = True
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+
+    asyncio.run(test())
+    assert engine.ended == []
+    engine.states = (DONE,)
+    (outcome,) = asyncio.run(made(tmp_path, engine).answer([asked]))
+    assert outcome.kind == "" and len(engine.submitted) == 1
+
+
 # -- what Lambda gives up --------------------------------------------------------------------------------------------
 
 
