@@ -139,7 +139,7 @@ class Sources:
         mark = self._home.folder("dispatch", "sweeps") / digest_of([function.name, given.url])[:32]
 
         # What its runtime's own events call is left to these for a while: the sweep is for what they lost.
-        late = function.timeout_seconds + _DIRECT_SECONDS if function.trigger == "direct" else None
+        late = function.timeout_seconds + _DIRECT_SECONDS
 
         async def unknown(url: str, found: Sequence[Found]) -> list[Found]:
             meant = [

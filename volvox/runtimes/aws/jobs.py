@@ -22,6 +22,7 @@ from volvox.errors import Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runner.once import EVENT, REPLY
+from volvox.runtimes import printed
 from volvox.runtimes.aws import payloads
 from volvox.runtimes.aws.account import Account
 from volvox.runtimes.aws.limits import INLINE_BYTES
@@ -200,6 +201,9 @@ class Jobs:
         reply = self.scratch.read(f"{told['folder']}/{REPLY}")
         if reply is not None:
             by_job = {one["job"]: one for one in reply["volvox"]["outcomes"]}
+            for log in {one["log"] for one in by_job.values() if one.get("log")}:
+                with contextlib.suppress(OSError):
+                    printed.new_file(self.folder / "logs").write_text(log)
             return [payloads.outcome_of(call, by_job[call.job], self.scratch) for call in calls]
         with contextlib.suppress(VolvoxError):
             self._tell(calls, self.engine.log(told["id"]))

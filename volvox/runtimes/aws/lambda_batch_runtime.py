@@ -86,7 +86,10 @@ class LambdaBatchRuntime:
             await self._lambda.scale(name, instances)
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
-        """As `Runtime.logs`, of Lambda; a job of Batch has its log with the call."""
+        """As `Runtime.logs`, of both; who follows sees those of Lambda."""
+        if not follow:
+            async for line in self._batch.logs(name):
+                yield line
         async for line in self._lambda.logs(name, follow=follow):
             yield line
 
