@@ -142,9 +142,9 @@ class Sources:
         late = function.timeout_seconds + _DIRECT_SECONDS
 
         async def unknown(url: str, found: Sequence[Found]) -> list[Found]:
-            meant = [
-                one for one in found if answers(given, one.key[len(prefix) :]) and one.modified <= time.time() - late
-            ]
+            meant = [one for one in found if answers(given, one.key[len(prefix) :])]
+            if function.trigger == "direct":
+                meant = [one for one in meant if one.modified <= time.time() - late]
             objects = [(one.key, one.version) for one in meant]
             known = await self._in_turn(lambda: self._inbox.known(function.name, url, objects))
             return [one for one in meant if (one.key, one.version) not in known]
