@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 from volvox.runner.calls import Given
 from volvox.runner.running import Ended, run
 from volvox.runner.work import Work
+
+_OURS = frozenset({
+    "AWS_LAMBDA_RUNTIME_API", "_HANDLER", "LAMBDA_TASK_ROOT", "VOLVOX_FUNCTION", "VOLVOX_EVENT", "TMPDIR",
+    "SSL_CERT_FILE",
+})  # fmt: skip
 
 
 class Script:
@@ -48,7 +54,7 @@ class Script:
                     job=told["job"],
                     function=event.get("function", ""),
                     arguments={**event.get("arguments", {}), **told.get("arguments", {})},
-                    environment=event.get("environment", {}),
+                    environment={**_of_image(), **event.get("environment", {})},
                     timeout_seconds=one.seconds,
                     memory_mb=int(event.get("memory_mb") or 0),
                     storage_mb=int(event.get("storage_mb") or 0),
@@ -58,6 +64,11 @@ class Script:
         except OSError as error:
             full = error.errno in (28, 122)  # ENOSPC, EDQUOT
             return Ended("storage" if full else "transient", f"what it needs cannot be written: {error.strerror}")
+
+
+def _of_image() -> dict[str, str]:
+    """What the script's image and its engine give it: all but what is between the engine and us."""
+    return {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
 def _text(log: Path) -> str:

@@ -67,6 +67,15 @@ def test_calls_of_a_script_are_answered_one_instance_after_the_other_event(image
         assert (failed["instance"], failed["answered"], failed["version"]) == (first["instance"], 2, "7")
 
 
+def test_a_script_has_what_its_image_gives_it_and_nothing_of_ours(image: Path) -> None:
+    (image / "function.json").write_text(json.dumps({"script": "env", "command": []}))
+    with RuntimeApi(entry(image), OF_IMAGE="a b", OWN="image", VOLVOX_FUNCTION="ours") as api:
+        (told,) = api.ask(event(call()))["volvox"]["outcomes"]
+    found = dict(line.split("=", 1) for line in told["printed"].splitlines() if "=" in line)
+    assert (found["OF_IMAGE"], found["OWN"]) == ("a b", "a b")  # the function's own goes before the image's
+    assert not {"VOLVOX_FUNCTION", "AWS_LAMBDA_RUNTIME_API"} & set(found)
+
+
 def test_an_event_that_is_none_of_ours_is_an_error_and_the_next_one_is_answered(image: Path) -> None:
     with RuntimeApi(entry(image)) as api:
         api._events.put(("request", b'{"nothing": 1}', 30.0))

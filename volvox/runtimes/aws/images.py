@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
 import os
-import re
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import volvox.runner
 from volvox.errors import InvalidInput, Unavailable, VolvoxError
 from volvox.functions.definition import Function
-from volvox.identity import digest_of, files_digest
+from volvox.identity import digest_of
 from volvox.runtimes.aws.account import Account, is_missing, name_of, section, tags, told
 from volvox.runtimes.models import Model, Models
 
-ARCHIVE = "docker-archive:"
-INSIDE = "/opt/volvox-runner"
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
 _SILENCE_SECONDS = 900
-_DIGEST_LABEL = "volvox.function-image"
 _READ_BY_LAMBDA = {
     "Version": "2012-10-17",
     "Statement": [
@@ -41,7 +33,6 @@ _READ_BY_LAMBDA = {
         }
     ],
 }
-_CHECK = "import sys; sys.exit(sys.version_info < (3, 8))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +58,14 @@ def source_of(function: Function, models: Models, model: Model | None) -> Source
     """The image of a function, built where it must be.
 
     Raises:
-        InvalidInput: If there is none, or it has no Python for our runner.
+        InvalidInput: If there is none, or our runner cannot be put into it.
         Unavailable: If the container engine does not answer.
     """
     if model is not None:
         return _of_model(models, model)
-    return _of_script(function)
+    from volvox.runtimes.aws.script_images import of_script
+
+    return of_script(function)
 
 
 def wanted_architecture(function: Function) -> str:
@@ -167,11 +160,17 @@ def looked_at(image: str) -> Source | None:
     Raises:
         Unavailable: If no engine answers.
     """
-    with _engine() as api:
-        here = _inspected(api, image)
+    with engine() as api:
+        here = inspected(api, image)
         if here is None:
             return None
-        return Source(here["Id"], "", _architecture(here), int(here["Size"]), digest_of(["image", here["Id"]]))
+        return source_here(here)
+
+
+def source_here(here: dict[str, Any], digest: str = "", pushed: str = "") -> Source:
+    """An image of the engine here, as it told of it; by its id, unless `digest` says what it is recognised by."""
+    architecture = _ARCHITECTURES.get(str(here.get("Architecture")), "")
+    return Source(here["Id"], pushed, architecture, int(here["Size"]), digest or digest_of(["image", here["Id"]]))
 
 
 # -- the container engine here ---------------------------------------------------------------------------------------
@@ -184,11 +183,9 @@ def _of_model(models: Models, model: Model) -> Source:
             f"model {model.name!r}, version {model.version}, has no serving image: run the cycle again with a "
             "container engine (`volvox cycle`), or name runtime local"
         )
-    with contextlib.suppress(Unavailable), _engine() as api:
-        if image.image_id and (here := _inspected(api, image.image_id)):
-            return Source(
-                here["Id"], image.pushed, _architecture(here), int(here["Size"]), digest_of(["image", here["Id"]])
-            )
+    with contextlib.suppress(Unavailable), engine() as api:
+        if image.image_id and (here := inspected(api, image.image_id)):
+            return source_here(here, pushed=image.pushed)
         if image.pushed:
             return Source("", image.pushed, _distributed(api, image.pushed), image.bytes, digest_of(image.pushed))
     if image.pushed:
@@ -197,96 +194,6 @@ def _of_model(models: Models, model: Model) -> Source:
         f"the serving image {image.name} is not on the container engine here, and it was pushed to no registry: run "
         "the cycle again, or set VOLVOX_REGISTRY"
     )
-
-
-def _of_script(function: Function) -> Source:
-    if not function.script and not function.command:
-        raise InvalidInput(
-            f"function {function.name!r} has neither a script nor a command: on AWS its image's own command would not "
-            "know of events; give one"
-        )
-    with _engine() as api:
-        base = _base(api, function.image)
-        recipe = {"script": function.script, "command": list(function.command)}
-        digest = digest_of(["function image", base["Id"], _runner_digest(), recipe])
-        found = api.images(filters={"label": f"{_DIGEST_LABEL}={digest}"}, quiet=True)
-        image = found[0] if found else _built(api, function.image, base["Id"], recipe, digest)
-        here = _inspected(api, image)
-        assert here is not None
-        return Source(here["Id"], "", _architecture(here), int(here["Size"]), digest)
-
-
-def _built(api: Any, name: str, base: str, recipe: dict[str, Any], digest: str) -> str:
-    text = (
-        f"FROM {base}\n"
-        f"COPY runner {INSIDE}\n"
-        f'RUN ["python3", "-c", "{_CHECK}"]\n'
-        f'RUN ["python3", "-m", "compileall", "-q", "{INSIDE}"]\n'  # Lambda's disk is read-only: now or never
-        f'LABEL {_DIGEST_LABEL}="{digest}"\n'
-        f'ENTRYPOINT ["python3", "{INSIDE}/container.py"]\n'
-        "CMD []\n"
-    )
-    image, said = "", ""
-    for line in api.build(fileobj=_context(text, recipe), custom_context=True, rm=True, forcerm=True, decode=True):
-        if "error" in line:
-            if "python3" in line["error"]:
-                raise InvalidInput(
-                    f"the image {name} has no `python3` from 3.8 on, which answers AWS' events there: add one to the "
-                    "image, or name runtime docker, where any image runs"
-                )
-            raise InvalidInput(f"no function can be made of the image {name}: {line['error'].strip()[-300:]}{said}")
-        image = line.get("aux", {}).get("ID") or image
-    return image
-
-
-def _context(dockerfile: str, recipe: dict[str, Any]) -> io.BytesIO:
-    """The build's files: their names, bytes and nothing else, so that equal ones make equal images."""
-    target = io.BytesIO()
-    files = {"Dockerfile": dockerfile.encode(), "runner/function.json": json.dumps(recipe).encode()}
-    files |= {f"runner/{path.name}": path.read_bytes() for path in _runner_files()}
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        for name, body in sorted(files.items()):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(body), 0o644
-            archive.addfile(entry, io.BytesIO(body))
-    target.seek(0)
-    return target
-
-
-def _runner_files() -> list[Path]:
-    return sorted(Path(str(volvox.runner.__file__)).parent.glob("*.py"))
-
-
-def _runner_digest() -> str:
-    files = _runner_files()
-    return files_digest(files[0].parent, files)
-
-
-def _base(api: Any, image: str) -> dict[str, Any]:
-    """The script's image on this engine, fetched or loaded if it is not there."""
-    if image.startswith(ARCHIVE):
-        path = Path(image.removeprefix(ARCHIVE))
-        try:
-            with path.open("rb") as stream:
-                for line in api.load_image(stream):
-                    if "error" in line:
-                        raise InvalidInput(f"{path} is no image that `docker save` wrote: {line['error']}")
-                    if match := re.search(r"Loaded image(?: ID)?: (\S+)", line.get("stream", "")):
-                        image = match[1]
-        except OSError as error:
-            raise InvalidInput(f"the image file {path} cannot be read ({error.strerror})") from error
-    if (found := _inspected(api, image)) is None:
-        import docker.errors
-
-        repository, tag = docker_name(image)
-        try:
-            api.pull(repository, tag=tag)
-        except docker.errors.APIError as error:
-            raise InvalidInput(f"the image {image} cannot be fetched: {error.explanation or error}") from error
-        found = _inspected(api, image)
-    if found is None:
-        raise InvalidInput(f"the image {image} is not there")
-    return found
 
 
 def docker_name(image: str) -> tuple[str, str | None]:
@@ -298,7 +205,7 @@ def docker_name(image: str) -> tuple[str, str | None]:
 
 
 def _pushed(image: str, repository: str, tag: str, login: dict[str, str] | None) -> str:
-    with _engine() as api:
+    with engine() as api:
         api.tag(image, repository, tag, force=True)
         digest = ""
         try:
@@ -312,7 +219,7 @@ def _pushed(image: str, repository: str, tag: str, login: dict[str, str] | None)
     return f"{repository}@{digest}" if digest else f"{repository}:{tag}"
 
 
-def _inspected(api: Any, image: str) -> dict[str, Any] | None:
+def inspected(api: Any, image: str) -> dict[str, Any] | None:
     import docker.errors
 
     try:
@@ -333,12 +240,8 @@ def _distributed(api: Any, reference: str) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def _architecture(inspected: dict[str, Any]) -> str:
-    return _ARCHITECTURES.get(str(inspected.get("Architecture")), "")
-
-
 @contextlib.contextmanager
-def _engine() -> Iterator[Any]:
+def engine() -> Iterator[Any]:
     """The Docker engine's API, its errors as ours."""
     try:
         import docker

@@ -12,7 +12,7 @@ from tests.volvox.runtimes.aws.fakes import FakeAccount
 from volvox.errors import InvalidInput, Unavailable
 from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
-from volvox.runtimes.aws import checks, images, roles
+from volvox.runtimes.aws import checks, images, roles, script_images
 from volvox.runtimes.aws.account import name_of, told
 from volvox.runtimes.aws.images import Source
 from volvox.settings import Home
@@ -164,9 +164,10 @@ def test_the_role_may_what_the_places_need_and_no_more() -> None:
 
 
 def test_an_image_s_context_depends_on_what_is_in_it_and_nothing_else() -> None:
-    recipe = {"script": "echo", "command": []}
-    assert images._context("FROM x", recipe).read() == images._context("FROM x", recipe).read()
-    assert images._context("FROM x", recipe).read() != images._context("FROM x", {**recipe, "script": "ls"}).read()
+    def context(script: str) -> bytes:
+        return script_images._context("FROM x", {"script": script, "command": []}).read()
+
+    assert context("echo") == context("echo") != context("ls")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""A script's image for AWS: the script's own, our runner in it, and a Python where it has none that will do."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import volvox.runner
+from volvox.errors import InvalidInput
+from volvox.functions.definition import Function
+from volvox.identity import digest_of, files_digest
+from volvox.runtimes.aws import bundling
+from volvox.runtimes.aws.images import Source, docker_name, engine, inspected, source_here
+
+ARCHIVE = "docker-archive:"
+INSIDE = "/opt/volvox-runner"
+_BUNDLE = "/opt/volvox-python"
+_PYTHON, _USUAL_PYTHON = "ENGINE_BASE_IMAGE", "python:3.11-slim"
+_DIGEST_LABEL = "volvox.function-image"
+_CHECK = "import sys; sys.exit(sys.version_info < (3, 8))"
+
+
+def of_script(function: Function) -> Source:
+    if not function.script and not function.command:
+        raise InvalidInput(
+            f"function {function.name!r} has neither a script nor a command: on AWS its image's own command would not "
+            "know of events; give one"
+        )
+    with engine() as api:
+        base = _base(api, function.image)
+        recipe = {"script": function.script, "command": list(function.command)}
+        digest = digest_of(["function image", base["Id"], _runner_digest(), recipe])
+        found = api.images(filters={"label": f"{_DIGEST_LABEL}={digest}"}, quiet=True)
+        image = found[0] if found else _built(api, function.image, base["Id"], recipe, digest)
+        here = inspected(api, image)
+        assert here is not None
+        return source_here(here, digest)
+
+
+def _built(api: Any, name: str, base: str, recipe: dict[str, Any], digest: str) -> str:
+    """The image with our runner in it, and with a Python of its own if the image has none that will do."""
+    try:
+        return _build(api, name, _dockerfile(base, digest), recipe)
+    except _NoPython:
+        return _build(api, name, _dockerfile(base, digest, python=os.environ.get(_PYTHON) or _USUAL_PYTHON), recipe)
+
+
+def _dockerfile(base: str, digest: str, python: str = "") -> str:
+    """The text of the Dockerfile.
+
+    Args:
+        base: Id of the script's own image.
+        digest: What the result is recognised by.
+        python: An image whose Python is put beside the script's own things; empty: the image has one.
+    """
+    program, first = ["python3"], ""
+    check = f'RUN ["python3", "-c", "{_CHECK}"]\nRUN ["python3", "-m", "compileall", "-q", "{INSIDE}"]\n'
+    if python:
+        first = f"FROM {python} AS python\nCOPY bundling.py /\nRUN python3 /bundling.py {_BUNDLE}\n"
+        program = [f"{_BUNDLE}/ld.so", "--library-path", f"{_BUNDLE}/libs", f"{_BUNDLE}/bin/python3"]
+        check = f"COPY --from=python {_BUNDLE} {_BUNDLE}\nRUN {json.dumps([*program, '-c', _CHECK])}\n"
+        check += f"ENV SSL_CERT_FILE={_BUNDLE}/certificates.pem\n"
+    return (
+        f"{first}FROM {base}\n"
+        f"COPY runner {INSIDE}\n"
+        f"{check}"  # Lambda's disk is read-only, so bytecode is written now or never
+        f'LABEL {_DIGEST_LABEL}="{digest}"\n'
+        f"ENTRYPOINT {json.dumps([*program, f'{INSIDE}/container.py'])}\n"
+        "CMD []\n"
+    )
+
+
+def _build(api: Any, name: str, dockerfile: str, recipe: dict[str, Any]) -> str:
+    image, step = "", ""
+    for line in api.build(
+        fileobj=_context(dockerfile, recipe), custom_context=True, rm=True, forcerm=True, decode=True
+    ):  # fmt: skip
+        if match := re.match(r"Step \d+/\d+ : (.*)", line.get("stream", "")):
+            step = match[1]
+        if "error" in line:
+            if step.startswith('RUN ["python3"'):
+                raise _NoPython
+            said = line["error"].strip()[-300:]
+            raise InvalidInput(f"no function can be made of the image {name}: the step `{step[:120]}` failed: {said}")
+        image = line.get("aux", {}).get("ID") or image
+    return image
+
+
+class _NoPython(Exception):
+    """The image has no Python that will do."""
+
+
+def _context(dockerfile: str, recipe: dict[str, Any]) -> io.BytesIO:
+    """The build's files: their names, bytes and nothing else, so that equal ones make equal images."""
+    target = io.BytesIO()
+    files = {"Dockerfile": dockerfile.encode(), "runner/function.json": json.dumps(recipe).encode()}
+    files |= {f"runner/{path.name}": path.read_bytes() for path in _runner_files()}
+    files["bundling.py"] = Path(bundling.__file__).read_bytes()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, body in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(body), 0o644
+            archive.addfile(entry, io.BytesIO(body))
+    target.seek(0)
+    return target
+
+
+def _runner_files() -> list[Path]:
+    return sorted(Path(str(volvox.runner.__file__)).parent.glob("*.py"))
+
+
+def _runner_digest() -> str:
+    files = _runner_files()
+    return files_digest(files[0].parent, files)
+
+
+def _base(api: Any, image: str) -> dict[str, Any]:
+    """The script's image on this engine, fetched or loaded if it is not there."""
+    if image.startswith(ARCHIVE):
+        path = Path(image.removeprefix(ARCHIVE))
+        try:
+            with path.open("rb") as stream:
+                for line in api.load_image(stream):
+                    if "error" in line:
+                        raise InvalidInput(f"{path} is no image that `docker save` wrote: {line['error']}")
+                    if match := re.search(r"Loaded image(?: ID)?: (\S+)", line.get("stream", "")):
+                        image = match[1]
+        except OSError as error:
+            raise InvalidInput(f"the image file {path} cannot be read ({error.strerror})") from error
+    if (found := inspected(api, image)) is None:
+        import docker.errors
+
+        repository, tag = docker_name(image)
+        try:
+            api.pull(repository, tag=tag)
+        except docker.errors.APIError as error:
+            raise InvalidInput(f"the image {image} cannot be fetched: {error.explanation or error}") from error
+        found = inspected(api, image)
+    if found is None:
+        raise InvalidInput(f"the image {image} is not there")
+    return found
