@@ -177,3 +177,34 @@ def test_an_image_s_context_depends_on_what_is_in_it_and_nothing_else() -> None:
 )  # fmt: skip
 def test_a_reference_is_taken_apart_as_an_engine_wants_it(image: str, parts: tuple) -> None:
     assert images.docker_name(image) == parts
+
+
+def test_what_drifted_is_deployed_once_more_and_nothing_else_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from volvox.dispatch import following
+    from volvox.runtimes import opening
+
+    deployed: list[tuple[str, str]] = []
+
+    class Runtime:
+        async def deploy(self, function: Function, *, version: str) -> None:
+            deployed.append((function.name, version))
+
+        async def close(self) -> None: ...
+
+    drift: list[str] = []
+    monkeypatch.setattr(checks, "drifted", lambda *_: drift)
+    monkeypatch.setattr(checks, "_models", lambda: None)
+    monkeypatch.setattr(opening, "open_runtime", lambda *_: Runtime())
+    home = Home(tmp_path)
+    assert checks.repair(function(), home) == [] == deployed
+    drift.append("the role volvox-f is not there")
+    with pytest.raises(InvalidInput, match="volvox up"):
+        checks.repair(function(), home)
+    lanes = {"functions": [{"function": "f", "version": "v7"}], "troubles": {}}
+    monkeypatch.setattr(following, "deployed", lambda _: lanes)
+    assert checks.repair(function(), home) == ["mended: the role volvox-f is not there"]
+    assert deployed == [("f", "v7")]
+    with pytest.raises(InvalidInput, match="runs on docker"):
+        checks.repair(function(runtime="docker"), home)
