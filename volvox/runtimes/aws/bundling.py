@@ -29,12 +29,10 @@ def main(target: Path) -> int:
     (target / "libs").mkdir()
     executable = Path(sys.executable).resolve()
     shutil.copy(executable, target / "bin" / "python3")
-    loader = ""
+    loader = _loader(executable)
     for thing in (executable, *sorted((target / "lib" / version).rglob("*.so"))):
-        for path in _loaded(thing):
-            if re.search(r"/ld-[^/]*\.so", path):
-                loader = path
-            else:
+        for path in _loaded(loader, thing):
+            if Path(path).name != Path(loader).name:
                 shutil.copy(Path(path).resolve(), target / "libs" / Path(path).name)
     shutil.copy(Path(loader).resolve(), target / "ld.so")
     paths = ssl.get_default_verify_paths()
@@ -45,9 +43,17 @@ def main(target: Path) -> int:
     return subprocess.run([sys.executable, "-m", "compileall", "-q", str(target / "lib")], check=False).returncode
 
 
-def _loaded(thing: Path) -> list[str]:
-    """The libraries that a program or library loads, the loader among them."""
-    said = subprocess.run(["ldd", str(thing)], capture_output=True, text=True, check=False).stdout
+def _loader(executable: Path) -> str:
+    """The loader that a program names in its header."""
+    found = re.search(rb"\0(/[^\0]{1,200}/ld-[^\0/]{1,100}\.so[^\0/]{0,20})\0", executable.read_bytes())
+    if found is None:
+        raise SystemExit(f"{executable} names no loader; it is no program of glibc or musl")
+    return found[1].decode()
+
+
+def _loaded(loader: str, thing: Path) -> list[str]:
+    """The libraries that a program or library loads, as the loader says it (`ldd` is not in every image)."""
+    said = subprocess.run([loader, "--list", str(thing)], capture_output=True, text=True, check=False).stdout
     return re.findall(r"(/\S+) \(0x", said)
 
 

@@ -17,7 +17,7 @@ from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runtimes import printed
-from volvox.runtimes.aws import images, roles, triggers
+from volvox.runtimes.aws import images, roles, script_images, triggers
 from volvox.runtimes.aws.account import Account
 from volvox.runtimes.aws.jobs import Engine, Jobs
 from volvox.runtimes.aws.payloads import fetched_there
@@ -246,6 +246,8 @@ class JobRuntime:
         roles.remove(account, function.name)
         if account.is_amazon:
             images.remove(account, function.name)
+        if not function.model:
+            script_images.forget(function.name)
         with contextlib.suppress(InvalidInput):  # no bucket, so nothing was begun; or it is gone
             needed(account, function).clear()
 

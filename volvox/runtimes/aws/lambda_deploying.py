@@ -9,7 +9,7 @@ from pathlib import Path
 from volvox.errors import InvalidInput, ModuleFailed
 from volvox.functions.definition import Function
 from volvox.runtimes import answers
-from volvox.runtimes.aws import direct, images, invoking, roles, triggers
+from volvox.runtimes.aws import direct, images, invoking, roles, script_images, triggers
 from volvox.runtimes.aws.account import Account, is_missing, name_of, section, told, unless_missing
 from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects, Wanted
 from volvox.runtimes.aws.limits import beyond_lambda, size_of
@@ -137,6 +137,8 @@ def remove(account: Account, function: Function, owner: str) -> None:
     roles.remove(account, function.name)
     if section(function, "ecr").get("delete_image", True) and account.is_amazon:
         images.remove(account, function.name)
+    if not function.model:
+        script_images.forget(function.name)
     scratch = scratch_of(account, function)
     if scratch is not None:
         with unless_missing():

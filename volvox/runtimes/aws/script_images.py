@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import volvox.runner
-from volvox.errors import InvalidInput
+from volvox.errors import InvalidInput, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of, files_digest
 from volvox.runtimes.aws import bundling
+from volvox.runtimes.aws.account import name_of
 from volvox.runtimes.aws.images import Source, docker_name, engine, inspected, source_here
 
 ARCHIVE = "docker-archive:"
@@ -37,6 +39,7 @@ def of_script(function: Function) -> Source:
         digest = digest_of(["function image", base["Id"], _runner_digest(), recipe])
         found = api.images(filters={"label": f"{_DIGEST_LABEL}={digest}"}, quiet=True)
         image = found[0] if found else _built(api, function.image, base["Id"], recipe, digest)
+        _name(api, image, function.name, digest)
         here = inspected(api, image)
         assert here is not None
         return source_here(here, digest)
@@ -48,6 +51,31 @@ def _built(api: Any, name: str, base: str, recipe: dict[str, Any], digest: str) 
         return _build(api, name, _dockerfile(base, digest), recipe)
     except _NoPython:
         return _build(api, name, _dockerfile(base, digest, python=os.environ.get(_PYTHON) or _USUAL_PYTHON), recipe)
+
+
+def _name(api: Any, image: str, function: str, digest: str) -> None:
+    """Name it after its function, so that it stays, and take that name away from what the function was before."""
+    repository = f"volvox-functions/{name_of(function).lower()}"
+    wanted = f"{repository}:{digest[:32]}"
+    names = [name for one in api.images(name=repository) for name in one["RepoTags"] or ()]
+    if wanted not in names:
+        api.tag(image, repository, digest[:32], force=True)
+    _unname(api, [other for other in names if other != wanted])
+
+
+def forget(function: str) -> None:
+    """Take the names away that images of a function have here; without an engine there are none."""
+    with contextlib.suppress(VolvoxError), engine() as api:
+        images = api.images(name=f"volvox-functions/{name_of(function).lower()}")
+        _unname(api, [name for one in images for name in one["RepoTags"] or ()])
+
+
+def _unname(api: Any, names: list[str]) -> None:
+    import docker.errors
+
+    for name in names:
+        with contextlib.suppress(docker.errors.APIError):  # a container of it runs
+            api.remove_image(name)
 
 
 def _dockerfile(base: str, digest: str, python: str = "") -> str:
@@ -69,9 +97,9 @@ def _dockerfile(base: str, digest: str, python: str = "") -> str:
         f"{first}FROM {base}\n"
         f"COPY runner {INSIDE}\n"
         f"{check}"  # Lambda's disk is read-only, so bytecode is written now or never
-        f'LABEL {_DIGEST_LABEL}="{digest}"\n'
         f"ENTRYPOINT {json.dumps([*program, f'{INSIDE}/container.py'])}\n"
         "CMD []\n"
+        f'LABEL {_DIGEST_LABEL}="{digest}"\n'  # the last step: no image on the way to this one is taken for it
     )
 
 

@@ -19,7 +19,7 @@ from volvox.runtimes.aws import images
 
 pytestmark = pytest.mark.docker
 
-SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH"; command -v python3 || echo none\n'
+SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH"; echo; command -v python3 || echo none\n'
 
 
 @pytest.fixture
