@@ -16,7 +16,7 @@ from volvox.runtimes import Call, Outcome, Runtime, Status
 from volvox.runtimes.docker import DockerRuntime
 from volvox.runtimes.local import LocalRuntime
 
-NAME = "suite-function"
+NAME, SHARED = "suite-function", "suite-function-shared"
 
 
 class Bench:
@@ -143,10 +143,27 @@ class Docker(Bench):
         return [f"container {one.id[:12]}" for one in await runtime.engine.all()]
 
 
+class Renamed:
+    """A runtime whose function has another name there: an account has no two of one name."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, self.name, self.fetches = runtime, runtime.name, runtime.fetches
+
+    async def deploy(self, function: Function, **more: Any) -> None:
+        await self._runtime.deploy(function.model_copy(update={"name": SHARED}), **more)
+
+    async def close(self) -> None:
+        await self._runtime.close()
+
+    def __getattr__(self, what: str) -> Callable[..., Any]:
+        return lambda name, *given, **more: getattr(self._runtime, what)(SHARED, *given, **more)
+
+
 class Lambda(Bench):
     """Lambda functions of the AWS engine of VOLVOX_ENGINES."""
 
     name = "lambda"
+    shared = False
     patience = 30.0
     image = "python:3.11-slim"
     live_log = False
@@ -156,13 +173,20 @@ class Lambda(Bench):
         from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 
         self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
-        return LambdaRuntime(self.folder / "runtime", self.models)
+        made = LambdaRuntime(self.folder / "runtime", self.models)
+        return Renamed(made) if self.shared else made  # type: ignore[return-value]
 
     async def at_work(self) -> list[str]:
         return []  # in an instance, which is Lambda's own business
 
     async def left(self) -> list[str]:
-        return await asyncio.to_thread(on_aws, NAME)
+        return await asyncio.to_thread(on_aws, SHARED if self.shared else NAME)
+
+
+class SharedLambda(Lambda):
+    """One that lives beside others of the suite."""
+
+    shared = True
 
 
 def on_aws(function: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
-from tests.volvox.runtimes.benches import Bench, Docker, Lambda, Local
+from tests.volvox.runtimes.benches import Bench, Docker, Lambda, Local, SharedLambda
 from tests.volvox.runtimes.tiny import image_of, write_tiny
 from tests.volvox.runtimes.tiny_image import built
 
@@ -59,7 +59,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         images = _prepared(request, folder, patch)
 
         async def made() -> Bench:  # inside of the loop that it lives in
-            bench = _made(request.param, folder, images)
+            bench = _made(request.param, folder, images, SharedLambda if request.param == "lambda" else None)
             await bench.deploy(bench.function())
             return bench
 
@@ -84,7 +84,7 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
     return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
 
 
-def _made(name: str, folder: Path, images: dict[str, str]) -> Bench:
-    bench = BENCHES[name](folder)
+def _made(name: str, folder: Path, images: dict[str, str], kind: type[Bench] | None = None) -> Bench:
+    bench = (kind or BENCHES[name])(folder)
     bench.models.images = {version: image_of(version, image) for version, image in images.items()}
     return bench

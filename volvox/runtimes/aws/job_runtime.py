@@ -143,6 +143,7 @@ class JobRuntime:
             self._all[function.name] = self._made(function, version, made.engine)
             if before is not None and before.calls:
                 await asyncio.wait([*before.calls])
+                await off(lambda: None)  # who asked hears of the answers first
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`; the reason is why the first of those that wait does so."""

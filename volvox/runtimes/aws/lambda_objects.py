@@ -161,7 +161,8 @@ class LambdaObjects:
                 self._lambda.update_alias(
                     FunctionName=name, Name=ALIAS, FunctionVersion=version, Description=wanted.digest
                 )
-            self._tidy(name, {version, live[0] if live else version})
+            if self.account.is_amazon:  # others give the number of a version that was removed to the next one
+                self._tidy(name, {version, live[0] if live else version})
         return version
 
     def remove(self, name: str) -> None:

@@ -120,6 +120,7 @@ class LambdaRuntime:
             if before is not None and self._all[function.name] is not before and before.calls:
                 tell("the new version answers; the one before ends when it has answered what it is at")
                 await asyncio.wait([*before.calls])
+                await off(lambda: None)  # who asked hears of the answers first
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`; instances are those whose replies came lately."""
