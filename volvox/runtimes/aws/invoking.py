@@ -147,7 +147,7 @@ def _sent(account: Account, name: str, qualifier: str, event: Mapping[str, Any])
     client = account.client("lambda", seconds=_PATIENCE_SECONDS)
     with told(f"call the Lambda function {name}"):
         try:
-            answer = client.invoke(FunctionName=name, Qualifier=qualifier, Payload=json.dumps(event).encode())
+            answer = client.invoke(FunctionName=f"{name}:{qualifier}", Payload=json.dumps(event).encode())
         except ClientError as error:
             if is_missing(error):
                 raise NotFound(f"the Lambda function {name} is gone; apply its file again") from error
