@@ -228,7 +228,7 @@ def test_a_call_that_is_cancelled_is_interrupted_and_others_go_on(shared: Run) -
 
 def test_one_that_uses_more_memory_than_it_may_is_ended(run: Run) -> None:
     async def test(bench: Bench) -> None:
-        await bench.deploy(bench.function(resources={"memory_mb": 300}))
+        await bench.deploy(bench.function("2", resources={"memory_mb": 300}))
         outcome = await bench.ask("eat")
         assert outcome.kind == "memory" and "memory" in outcome.reason
         assert (await bench.ask()).kind == ""
