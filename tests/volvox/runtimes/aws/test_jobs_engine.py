@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -31,17 +32,15 @@ RUNTIMES: dict[str, Any] = {"batch": BatchRuntime, "ecs": EcsRuntime, "lambda-ba
 
 
 @pytest.fixture
-def settings() -> dict[str, Any]:
+def settings(cloud: Cloud) -> Iterator[dict[str, Any]]:
     """What the engine wants beside what AWS does: a service role by name, and its address in the container."""
     import os
 
-    iam, name = boto3.client("iam"), "volvox-tests-batch-service"
-    try:
-        arn = iam.get_role(RoleName=name)["Role"]["Arn"]
-    except iam.exceptions.NoSuchEntityException:
-        arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    iam, role = boto3.client("iam"), f"tests-batch-service-{cloud.name}"
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     told = {name: os.environ[name] for name in KEYS}
-    return {"batch": {"service_role": arn, "environment": {"Variables": told}}}
+    yield {"batch": {"service_role": arn, "environment": {"Variables": told}}}
+    iam.delete_role(RoleName=role)
 
 
 async def deployed(cloud: Cloud, kind: str, function: Function) -> Any:
