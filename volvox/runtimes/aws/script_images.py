@@ -1,11 +1,10 @@
-"""A script's image for AWS: the script's own, our runner in it, and a Python where it has none that will do."""
+"""A script's image for AWS: the script's own, with our runner in it."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import os
 import re
 import tarfile
 from pathlib import Path
@@ -15,14 +14,11 @@ import volvox.runner
 from volvox.errors import InvalidInput, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of, files_digest
-from volvox.runtimes.aws import bundling
 from volvox.runtimes.aws.account import name_of
 from volvox.runtimes.aws.images import Source, docker_name, engine, inspected, source_here
 
 ARCHIVE = "docker-archive:"
 INSIDE = "/opt/volvox-runner"
-_BUNDLE = "/opt/volvox-python"
-_PYTHON, _USUAL_PYTHON = "ENGINE_BASE_IMAGE", "python:3.11-slim"
 _DIGEST_LABEL = "volvox.function-image"
 _CHECK = "import sys; sys.exit(sys.version_info < (3, 8))"
 
@@ -46,11 +42,14 @@ def of_script(function: Function) -> Source:
 
 
 def _built(api: Any, name: str, base: str, recipe: dict[str, Any], digest: str) -> str:
-    """The image with our runner in it, and with a Python of its own if the image has none that will do."""
+    """The image with our runner in it."""
     try:
         return _build(api, name, _dockerfile(base, digest), recipe)
     except _NoPython:
-        return _build(api, name, _dockerfile(base, digest, python=os.environ.get(_PYTHON) or _USUAL_PYTHON), recipe)
+        raise InvalidInput(
+            f"the image {name} has no `python3` from 3.8 on, which answers AWS' events there: add one to the image, or "
+            "name runtime docker, where any image runs"
+        ) from None
 
 
 def _name(api: Any, image: str, function: str, digest: str) -> None:
@@ -78,26 +77,14 @@ def _unname(api: Any, names: list[str]) -> None:
             api.remove_image(name)
 
 
-def _dockerfile(base: str, digest: str, python: str = "") -> str:
-    """The text of the Dockerfile.
-
-    Args:
-        base: Id of the script's own image.
-        digest: What the result is recognised by.
-        python: An image whose Python is put beside the script's own things; empty: the image has one.
-    """
-    program, first = ["python3"], ""
-    check = f'RUN ["python3", "-c", "{_CHECK}"]\nRUN ["python3", "-m", "compileall", "-q", "{INSIDE}"]\n'
-    if python:
-        first = f"FROM {python} AS python\nCOPY bundling.py /\nRUN python3 /bundling.py {_BUNDLE}\n"
-        program = [f"{_BUNDLE}/ld.so", "--library-path", f"{_BUNDLE}/libs", f"{_BUNDLE}/bin/python3"]
-        check = f"COPY --from=python {_BUNDLE} {_BUNDLE}\nRUN {json.dumps([*program, '-c', _CHECK])}\n"
-        check += f"ENV SSL_CERT_FILE={_BUNDLE}/certificates.pem\n"
+def _dockerfile(base: str, digest: str) -> str:
+    """The text of the Dockerfile; bytecode is written in it, as Lambda's disk is read-only."""
     return (
-        f"{first}FROM {base}\n"
+        f"FROM {base}\n"
         f"COPY runner {INSIDE}\n"
-        f"{check}"  # Lambda's disk is read-only, so bytecode is written now or never
-        f"ENTRYPOINT {json.dumps([*program, f'{INSIDE}/container.py'])}\n"
+        f'RUN ["python3", "-c", "{_CHECK}"]\n'
+        f'RUN ["python3", "-m", "compileall", "-q", "{INSIDE}"]\n'
+        f'ENTRYPOINT ["python3", "{INSIDE}/container.py"]\n'
         "CMD []\n"
         f'LABEL {_DIGEST_LABEL}="{digest}"\n'  # the last step: no image on the way to this one is taken for it
     )
@@ -128,7 +115,6 @@ def _context(dockerfile: str, recipe: dict[str, Any]) -> io.BytesIO:
     target = io.BytesIO()
     files = {"Dockerfile": dockerfile.encode(), "runner/function.json": json.dumps(recipe).encode()}
     files |= {f"runner/{path.name}": path.read_bytes() for path in _runner_files()}
-    files["bundling.py"] = Path(bundling.__file__).read_bytes()
     with tarfile.open(fileobj=target, mode="w") as archive:
         for name, body in sorted(files.items()):
             entry = tarfile.TarInfo(name)

@@ -84,11 +84,9 @@ def test_an_image_is_built_once_and_anew_when_its_script_changes(base: str) -> N
     assert told["kind"] == "" and told["printed"].splitlines()[0] == "CONTENT", told
 
 
-def test_one_without_python_gets_one_that_the_script_does_not_see(without_python: str) -> None:
-    made = built(without_python)
-    told = answers(made.id)
-    assert (told["kind"], told["printed"]) == ("", "CONTENT\nnone\n"), told
-    assert built(without_python) == made
+def test_one_without_python_is_refused_with_what_to_do(without_python: str) -> None:
+    with pytest.raises(InvalidInput, match="no `python3` from 3.8 on"):
+        built(without_python)
 
 
 def test_an_image_that_is_not_there_and_one_without_a_script_are_told(base: str) -> None:
