@@ -85,7 +85,7 @@ def test_an_image_is_built_once_and_anew_when_its_script_changes(base: str) -> N
 
 
 def test_one_without_python_is_refused_with_what_to_do(without_python: str) -> None:
-    with pytest.raises(InvalidInput, match="no `python3` from 3.8 on"):
+    with pytest.raises(InvalidInput, match=r"no `python3` from 3\.8 on"):
         built(without_python)
 
 
