@@ -12,11 +12,14 @@ from typing import Any
 from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
+from volvox.infrastructure.cluster import Cluster
 from volvox.runtimes import Call, Outcome, Runtime, Status
 from volvox.runtimes.docker import DockerRuntime
+from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
+from volvox.runtimes.pods import manifests
 
-NAME = "suite-function"
+NAME, SHARED = "suite-function", "suite-function-shared"
 
 
 class Bench:
@@ -25,10 +28,14 @@ class Bench:
     Attributes:
         name: The runtime's.
         patience: How many seconds it may take until something that ends has ended.
+        live_log: Whether what a call prints is in its log while it runs.
+        ends_when_told: Whether an instance that `scale` sends away is gone: Lambda ends them when it likes.
     """
 
     name = ""
     patience = 10.0
+    live_log = True
+    ends_when_told = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,6 +50,10 @@ class Bench:
     async def left(self) -> list[str]:
         """What its engine still has of the suite's function."""
         raise NotImplementedError
+
+    async def at_work(self) -> list[str]:
+        """What still runs of calls that were answered."""
+        return await self.left()
 
     async def close(self) -> None:
         """Leave nothing."""
@@ -133,6 +144,44 @@ class Docker(Bench):
         runtime = self.runtime
         assert isinstance(runtime, DockerRuntime)
         return [f"container {one.id[:12]}" for one in await runtime.engine.all()]
+
+
+class Kubernetes(Bench):
+    """Pods of the one-node cluster of VOLVOX_ENGINES, whose node has the images of its Docker engine."""
+
+    name = "kubernetes"
+    patience = 60.0
+    image = "python:3.11-slim"
+
+    def made(self) -> Runtime:
+        self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
+        return KubernetesRuntime(self.folder / "runtime", self.models)
+
+    def function(self, version: str = "1", **more: Any) -> Function:
+        return super().function(version, **{"settings": {"pull_policy": "Never"}, **more})
+
+    async def left(self) -> list[str]:
+        """What does not go by itself in a while: pods end politely, and nobody waits for that."""
+        runtime = self.runtime
+        assert isinstance(runtime, KubernetesRuntime)
+        deadline = time.monotonic() + self.patience
+        while True:
+            found = await self._there(runtime)
+            if not found or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.2)
+
+    async def _there(self, runtime: KubernetesRuntime) -> list[str]:
+        place = Place("", "", "default")
+        cluster, query = Cluster(), manifests.selector(runtime.owner)
+        try:
+            return [
+                f"{kind} {one['metadata']['name']}"
+                for kind in ("deployments", "services", "jobs", "pods")
+                for one in await cluster.items(place.path(kind), query)
+            ]
+        finally:
+            await cluster.close()
 
 
 def processes_with(text: str) -> list[int]:
