@@ -53,9 +53,10 @@ class LambdaBatchRuntime:
         """As `Runtime.deploy`: on Batch first, so that what Lambda gives up has somewhere to go."""
         later = function.model_copy(update={"timeout_seconds": batch_seconds(function)})
         if reasons := await asyncio.to_thread(self._known_before, function):
-            await self._lambda.remove(function.name)  # before: role and queue are those of both
+            await self._lambda.remove(function.name)
             tell(f"every call goes to Batch: {'; '.join(reasons)}")
-        await self._batch.deploy(later, version=version, tell=tell)
+        # Lambda proves the same image: a job of Batch would take minutes to say what that says in seconds.
+        await self._batch.deploy(later, version=version, tell=tell, prove=bool(reasons))
         if not reasons:
             await self._lambda.deploy(function, version=version, tell=tell)
 
