@@ -247,9 +247,17 @@ class Part:
         self.outcomes, self.absent = outcomes, absent
         self.asked: list[Call] = []
         self.beyond: dict[str, str] = {}
+        self.deployed: list[str] = []
+        self.bad: set[str] = set()
+
+    async def deploy(self, function: Function, *, version: str, **_: Any) -> None:
+        if version in self.bad:
+            raise ModuleFailed("it does not answer")
+        self.deployed.append(version)
+        self.absent = False
 
     async def status(self, name: str) -> Status:
-        return Status("absent" if self.absent else "ready", "v")
+        return Status("absent") if self.absent else Status("ready", (self.deployed or ["v"])[-1])
 
     async def invoke(self, name: str, calls: list[Call]) -> list[Outcome]:
         self.asked += calls
@@ -310,6 +318,24 @@ def test_an_answer_that_is_too_large_goes_to_batch_by_what_lambda_noted(tmp_path
     first.beyond[one.job] = "its answer is larger than what Lambda passes on"
     assert ask(both(tmp_path, first, second), one)[0].kind == "" and len(second.asked) == 1
     assert first.beyond == {}
+
+
+def test_a_version_that_lambda_does_not_prove_gets_no_calls_on_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Part({}, absent=True), Part({}, absent=True)
+    runtime = both(tmp_path, first, second)
+    monkeypatch.setattr(runtime, "_known_before", lambda _: [])
+    first.bad = {"2"}
+
+    async def test() -> None:
+        await runtime.deploy(FUNCTION, version="1")
+        with pytest.raises(ModuleFailed):
+            await runtime.deploy(FUNCTION, version="2")
+        await runtime.deploy(FUNCTION, version="3")
+
+    asyncio.run(test())
+    assert first.deployed == second.deployed == ["1", "3"]
 
 
 def test_on_batch_a_call_has_a_day_unless_something_else_is_said() -> None:
