@@ -107,7 +107,7 @@ def test_its_log_is_there_while_it_runs(run: Run) -> None:
         assert "over" not in seen and not asked.done()
         await bench.until(lambda status: len(status.instances) == 1)
         assert (await asked)[0].kind == "" and call.log is not None
-        assert sorted(call.log.read_text().split()) == ["begun", "over", "said"]
+        assert {"begun", "over", "said"} <= set(call.log.read_text().split())  # also why it had to wait
         assert sorted([line async for line in bench.runtime.logs(NAME)]) == ["begun", "over", "said"]
 
     run(test)
@@ -118,7 +118,8 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(run: Run) -> None:
         script = "trap '' TERM\n(trap '' TERM; setsid sleep 1000 &)\nsleep 1000 &\nwait\n"
         began = time.monotonic()
         _, outcome = await answered(bench, script, bench.call(timeout_seconds=1.0))
-        assert outcome.kind == "timeout" and "1 s" in outcome.reason and time.monotonic() - began < 20
+        assert outcome.kind == "timeout" and bench.limit(1.0) in outcome.reason
+        assert time.monotonic() - began < 2 * bench.soon
         assert await bench.at_work() == []
         _, outcome = await answered(bench, "sleep 1000 & echo left behind")
         assert outcome.kind == "" and await bench.at_work() == []
@@ -215,6 +216,6 @@ def test_a_script_runs_as_a_plain_process_only_where_that_is_asked_for(run: Run)
             with pytest.raises(InvalidInput, match="as_process"):
                 await bench.deploy(bench.script("echo", settings={}))
         else:
-            await bench.deploy(bench.script("echo", settings={}))
+            await bench.deploy(bench.script("echo"))
 
     run(test)
