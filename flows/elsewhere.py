@@ -18,7 +18,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
 from pydantic import BaseModel
 
-from flows.hearing import hearing, patiently
+from flows.hearing import Hearing, hearing, patiently
 from volvox import progress, results
 from volvox.errors import InvalidInput, StageCancelled, StageCrashed, StageFailed
 from volvox.identity import digest_of
@@ -117,13 +117,12 @@ async def run_elsewhere(submission: Submission) -> Any:
     """
     kind: type[Record] = typing.get_type_hints(inspect.unwrap(submission.stage.fn))["return"]
     async with hearing() as server:
-        client = server.client
         for left in range(submission.tries - 1, -1, -1):
-            begun = asyncio.ensure_future(_begun(client, submission))
+            begun = asyncio.ensure_future(_begun(server, submission))
             try:
                 run = await asyncio.shield(begun)  # half submitted, it would run though nobody knew of it
                 progress.note(f"on pool {submission.pool}: run {run.name}", flow_run=str(run.id))
-                run, cancelling = await _settled(client, await server.ended(run.id, _hear))
+                run, cancelling = await _settled(server.client, await server.ended(run.id, _hear))
             except asyncio.CancelledError:
                 await asyncio.shield(_cancelled(begun))
                 raise
@@ -153,12 +152,13 @@ def _unexplained(submission: Submission, state: StateType, message: str) -> str:
     return f"{submission.where} failed: {message or 'without a message'}"
 
 
-async def _begun(client: PrefectClient, submission: Submission) -> FlowRun:
+async def _begun(server: Hearing, submission: Submission) -> FlowRun:
     """The run that is under way, or a new one; a server that is too busy to answer makes one all the same."""
     key = f"{submission.tag}:{uuid.uuid4()}"  # by which one is found that was made though nobody heard of it
 
     async def begun() -> FlowRun:
-        return await _under_way(client, submission) or await _submitted(client, submission, key)
+        async with server.submitting:
+            return await _under_way(server.client, submission) or await _submitted(server.client, submission, key)
 
     return await patiently(begun)
 

@@ -52,6 +52,8 @@ class Hearing:
     Attributes:
         client: Its client; there once `opened` has returned.
         guests: How many use it.
+        submitting: Held while a run is made: of those made at one moment a server on SQLite refuses all but one, and
+            these ask again seconds later.
     """
 
     client: PrefectClient
@@ -59,6 +61,7 @@ class Hearing:
     def __init__(self, subscribe: Subscribe | None = None) -> None:
         """Begin to connect; `subscribe` makes the subscription to events of flow runs."""
         self.guests = 0
+        self.submitting = asyncio.Lock()
         self._subscribe = subscribe or _subscribed
         self._told: dict[UUID, list[asyncio.Queue[Any]]] = {}
         self._look_at: dict[UUID, float] = {}
