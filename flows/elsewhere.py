@@ -8,21 +8,19 @@ import inspect
 import json
 import typing
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-import httpx
 from prefect import Flow
 from prefect.blocks.core import Block
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
 from pydantic import BaseModel
 
-from flows.stage import PROGRESS
+from flows.hearing import Hearing, hearing, patiently
 from volvox import progress, results
-from volvox.errors import InvalidInput, StageCancelled, StageCrashed, StageFailed, Unavailable
+from volvox.errors import InvalidInput, StageCancelled, StageCrashed, StageFailed
 from volvox.identity import digest_of
 from volvox.pools.definition import Priority
 from volvox.pools.requests import gpu_tags
@@ -34,15 +32,11 @@ if TYPE_CHECKING:
     from volvox.store import Store
 
 R = TypeVar("R", bound=Record)
-T = TypeVar("T")
 
-_POLL_SECONDS = 5.0  # only for what the server's events did not tell
-_POLL_AT_MOST_SECONDS = 30.0  # where nothing is heard for long: a hundred that wait must not keep the server busy
 _CANCEL_SECONDS = 15.0
 _LEFT_SECONDS = 5.0
 _AMENDED_SECONDS = 7.0  # on ECS the reconciler looks every 5 s
 _LOOK_SECONDS = 0.3
-_BUSY_SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 # Causes that another run would meet again; what the reconciler writes of them begins so.
 _HOPELESS = ("out of memory", "image", "cannot be scheduled")
 
@@ -122,14 +116,15 @@ async def run_elsewhere(submission: Submission) -> Any:
         VolvoxError: As the stage itself raises.
     """
     kind: type[Record] = typing.get_type_hints(inspect.unwrap(submission.stage.fn))["return"]
-    async with get_client() as client:
+    async with hearing() as server:
         for left in range(submission.tries - 1, -1, -1):
-            run = await _begun(client, submission)
-            progress.note(f"on pool {submission.pool}: run {run.name}", flow_run=str(run.id))
+            begun = asyncio.ensure_future(_begun(server, submission))
             try:
-                run, cancelling = await _settled(client, await _ended(client, run.id))
+                run = await asyncio.shield(begun)  # half submitted, it would run though nobody knew of it
+                progress.note(f"on pool {submission.pool}: run {run.name}", flow_run=str(run.id))
+                run, cancelling = await _settled(server.client, await server.ended(run.id, _hear))
             except asyncio.CancelledError:
-                await asyncio.shield(_cancelled(client, run.id))
+                await asyncio.shield(_cancelled(begun))
                 raise
             state, message = run.state, (run.state.message or "" if run.state else "")
             assert state is not None
@@ -157,27 +152,15 @@ def _unexplained(submission: Submission, state: StateType, message: str) -> str:
     return f"{submission.where} failed: {message or 'without a message'}"
 
 
-async def _begun(client: PrefectClient, submission: Submission) -> FlowRun:
+async def _begun(server: Hearing, submission: Submission) -> FlowRun:
     """The run that is under way, or a new one; a server that is too busy to answer makes one all the same."""
     key = f"{submission.tag}:{uuid.uuid4()}"  # by which one is found that was made though nobody heard of it
 
     async def begun() -> FlowRun:
-        return await _under_way(client, submission) or await _submitted(client, submission, key)
+        async with server.submitting:
+            return await _under_way(server.client, submission) or await _submitted(server.client, submission, key)
 
-    return await _patiently(begun)
-
-
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again a server that is too busy to answer in time, as one is that gets a hundred runs at once."""
-    for pause in _BUSY_SECONDS:
-        try:
-            return await ask()
-        except httpx.TimeoutException:
-            await asyncio.sleep(pause)
-    try:
-        return await ask()
-    except httpx.TimeoutException as error:
-        raise Unavailable("the Prefect server is too busy to answer; run the same command again later") from error
+    return await patiently(begun)
 
 
 async def _under_way(client: PrefectClient, submission: Submission) -> FlowRun | None:
@@ -222,29 +205,6 @@ async def _submitted(client: PrefectClient, submission: Submission, key: str) ->
         ) from error
 
 
-async def _ended(client: PrefectClient, run_id: UUID) -> FlowRun:
-    """Follow a run until it has ended: by its events, and now and then by asking."""
-    async with contextlib.aclosing(_events(run_id)) as events:
-        hearing = asyncio.ensure_future(anext(events))
-        pause = _POLL_SECONDS
-        try:
-            while True:
-                run = await _patiently(lambda: client.read_flow_run(run_id))
-                if run.state is not None and run.state.is_final():
-                    return run
-                waiting = run.state is not None and run.state.is_scheduled()
-                pause = min(pause * 1.5, _POLL_AT_MOST_SECONDS) if waiting else _POLL_SECONDS
-                while (await asyncio.wait([hearing], timeout=pause))[0]:
-                    pause = _POLL_SECONDS
-                    event = hearing.result()
-                    hearing = asyncio.ensure_future(anext(events))
-                    if _hear(event):
-                        break
-        finally:
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
-
-
 async def _settled(client: PrefectClient, run: FlowRun) -> tuple[FlowRun, bool]:
     """The run once what is said of its end is final, and whether it crashed because it was cancelled.
 
@@ -269,36 +229,13 @@ def _vague(message: str) -> bool:
     return message.startswith(("Execution was", "Flow run infrastructure exited"))
 
 
-async def _events(run_id: UUID) -> AsyncGenerator[Event, None]:
-    """The run's events as they come; a subscription that breaks is made again, for ever."""
-    from prefect.events.clients import get_events_subscriber
-    from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
-
-    wanted = EventFilter(
-        event=EventNameFilter(prefix=["prefect.flow-run.", PROGRESS]),
-        resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
-    )
-    while True:
-        with contextlib.suppress(Exception):  # the server restarts: what is missed meanwhile is asked for
-            async with get_events_subscriber(filter=wanted) as subscriber:
-                async for event in subscriber:
-                    yield event
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-def _hear(event: Event) -> bool:
-    """Tell progress on; whether the run may have ended."""
-    if event.event == PROGRESS:
-        told = event.payload
-        if told.get("kind") == "noted":
-            progress.note(str(told.get("text", "")))
-        else:
-            _advance(told)
-        return False
-    kind = event.resource.get("prefect.state-type")
-    return bool(kind) and StateType(kind) in (
-        StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED,
-    )  # fmt: skip
+def _hear(event: Event) -> None:
+    """Tell the run's progress on."""
+    told = event.payload
+    if told.get("kind") == "noted":
+        progress.note(str(told.get("text", "")))
+    else:
+        _advance(told)
 
 
 def _advance(told: dict[str, Any]) -> None:
@@ -308,17 +245,18 @@ def _advance(told: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-async def _cancelled(client: PrefectClient, run_id: UUID) -> None:
-    """Cancel the run, and wait until nothing of it runs any more."""
+async def _cancelled(begun: asyncio.Future[FlowRun]) -> None:
+    """Cancel the run, and wait until nothing of it runs any more; goes on though the caller leaves."""
     from prefect.states import Cancelled, Cancelling
 
     with contextlib.suppress(Exception):  # a server that is gone cannot be told; the caller ends in any case
-        async with asyncio.timeout(_CANCEL_SECONDS):
-            await client.set_flow_run_state(run_id, Cancelling())
-            run, _ = await _settled(client, await _ended(client, run_id))
+        async with asyncio.timeout(_CANCEL_SECONDS), hearing() as server:
+            run_id = (await begun).id
+            await server.client.set_flow_run_state(run_id, Cancelling())
+            run, _ = await _settled(server.client, await server.ended(run_id, _hear))
             if run.state is not None and run.state.type == StateType.CRASHED:  # a process says so of itself
                 message = "Cancelled by the run that waited for it."
-                await client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
+                await server.client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
 
 
 async def _left_by(store: Store, run_id: UUID) -> dict[str, Any] | None:

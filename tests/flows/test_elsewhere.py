@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows import elsewhere
+from flows import elsewhere, hearing
 from flows.elsewhere import Submission, as_json, deployment_name
 from flows.training import training
 from volvox import results
@@ -93,7 +96,7 @@ def test_a_deployment_is_named_after_stage_and_pool() -> None:
 
 
 def test_a_server_too_busy_to_answer_is_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "_BUSY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(hearing, "_BUSY_SECONDS", (0.0, 0.0))
     asked: list[int] = []
 
     async def late(times: int) -> str:
@@ -102,7 +105,48 @@ def test_a_server_too_busy_to_answer_is_asked_again_for_a_while(monkeypatch: pyt
             raise httpx.ReadTimeout("too late")
         return "answer"
 
-    assert asyncio.run(elsewhere._patiently(lambda: late(2))) == "answer"
+    assert asyncio.run(hearing.patiently(lambda: late(2))) == "answer"
     asked.clear()
     with pytest.raises(Unavailable, match="too busy"):
-        asyncio.run(elsewhere._patiently(lambda: late(3)))
+        asyncio.run(hearing.patiently(lambda: late(3)))
+
+
+def test_a_run_whose_caller_is_cancelled_while_it_is_submitted_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, submission: Callable[..., Submission]
+) -> None:
+    begun, told = FlowRun(flow_id=uuid4()), list[tuple[UUID, StateType]]()
+    submitting, submitted = asyncio.Event(), asyncio.Event()
+
+    class Server:
+        client: Any
+
+        async def set_flow_run_state(self, run_id: UUID, state: State, **_: Any) -> None:
+            told.append((run_id, state.type))
+
+        async def ended(self, run_id: UUID, _: Any) -> FlowRun:
+            return begun.model_copy(update={"state": State(type=StateType.CANCELLED)})
+
+    @contextlib.asynccontextmanager
+    async def hearing() -> AsyncIterator[Server]:
+        server = Server()
+        server.client = server
+        yield server
+
+    async def slowly(*_: object) -> FlowRun:
+        submitting.set()
+        await submitted.wait()
+        return begun
+
+    async def cancel() -> None:
+        running = asyncio.ensure_future(elsewhere.run_elsewhere(submission()))
+        await submitting.wait()
+        running.cancel()
+        await asyncio.sleep(0)
+        submitted.set()  # by a server that did not hear of it
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    monkeypatch.setattr(elsewhere, "hearing", hearing)
+    monkeypatch.setattr(elsewhere, "_begun", slowly)
+    asyncio.run(cancel())
+    assert told == [(begun.id, StateType.CANCELLING)]

@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     application = _load(options.application)
     if options.factory:
         application = application()
+    if options.sockets_pass:
+        let_sockets_pass(options.sockets_pass)
     if options.prepare:
         function, *values = options.prepare
         _load(function)(*values)
@@ -50,6 +53,27 @@ def main(arguments: list[str] | None = None) -> None:
     Server(config).run([listening])
 
 
+def let_sockets_pass(name: str) -> None:
+    """Have WebSockets bypass a middleware that lets only so many requests in at a time.
+
+    Prefect's, on SQLite, lets in a hundred, to bound what writes at once. A socket counts there for as long as anybody
+    listens, and writes nothing: with a hundred listeners the server would answer nobody, not even that it is well.
+
+    Args:
+        name: The middleware, `module:class`; another release may have none of the name, which then limits nothing.
+    """
+    try:
+        middleware = _load(name)
+    except AttributeError:
+        return
+    limited = middleware.__call__
+
+    async def called(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        await (self.app if scope["type"] == "websocket" else partial(limited, self))(scope, receive, send)
+
+    middleware.__call__ = called
+
+
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m volvox.stack.asgi", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("application", help="module:attribute")
@@ -57,6 +81,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--descriptor", type=int, required=True, help="file descriptor of the bound socket")
     parser.add_argument(
         "--prepare", nargs="+", default=[], metavar="X", help="module:function to call first, with text"
+    )
+    parser.add_argument(
+        "--sockets-pass", default="", metavar="CLASS", help="module:class of a middleware that WebSockets shall bypass"
     )
     parser.add_argument("--after", default="", help="URL that must answer before the import begins")
     parser.add_argument("--after-seconds", type=float, default=60.0, help="how long to wait for it at most")

@@ -121,6 +121,7 @@ def asgi(context: Context, *arguments: str) -> list[str]:
 def _prefect_argv(context: Context) -> list[str]:
     return asgi(
         context, "--factory", "prefect.server.api.server:create_app",
+        "--sockets-pass", "prefect.server.api.server:RequestLimitMiddleware",
         "--when-ready", str(prefect_database.marker(context.home)), prefect_database.key(),
     )  # fmt: skip
 

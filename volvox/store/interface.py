@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -20,14 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from volvox.disks import telling_full_disks
 from volvox.errors import InvalidInput, Unavailable
-from volvox.identity import process_started, this_process
 
 if TYPE_CHECKING:
     from volvox.buckets import Access
 
 BLOCK = 1 << 20
 _LOCK_SECONDS = 0.1
-_HOST = f"{platform.node()}-"
+_HOST = platform.node()
 
 
 class Lock(ABC):
@@ -266,23 +266,38 @@ class Store(ABC):
             folder = self._scratch
             folder.mkdir(parents=True, exist_ok=True)
             self._sweep(folder)
-            handle, name = tempfile.mkstemp(dir=folder, prefix=_owner())
-            os.close(handle)
+            handle, path = _own_file(folder)
             try:
-                yield Path(name)
+                yield path
             finally:
-                Path(name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                os.close(handle)
 
     def _sweep(self, folder: Path) -> None:
-        """Remove what killed processes of this machine were writing, once for each opened store."""
+        """Remove what killed processes of this machine were writing, once for each opened store.
+
+        Who writes holds a lock, which the kernel lets go of for one that is killed. Pids would not do: containers have
+        this machine's name and pids of their own.
+        """
         if self._swept:
             return
         self._swept = True
         for path in folder.iterdir():
-            pid, _, rest = path.name.partition("-")
-            started, _, host = rest.partition("-")
-            if host.startswith(_HOST) and str(process_started(int(pid))) != started:
-                path.unlink(missing_ok=True)
+            if path.name.partition("-")[2].rpartition("-")[0] == _HOST:
+                with contextlib.suppress(OSError), path.open("r+b") as stream:  # it is locked, or gone by now
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+
+
+def _own_file(folder: Path) -> tuple[int, Path]:
+    """A new file that no other process sweeps away before the descriptor is closed."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f"{os.getpid()}-{_HOST}-")
+        with contextlib.suppress(OSError):  # a file system without locks, on which nothing is swept either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # swept before it was locked
 
 
 def object_name(digest: str) -> str:
@@ -303,8 +318,3 @@ def lock_name(stage: str, key: str) -> str:
 def checkpoints_name(key: str) -> str:
     """The name of the folder of a training's checkpoints in every store."""
     return f"checkpoints/{key}"
-
-
-def _owner() -> str:
-    pid, started = this_process()
-    return f"{pid}-{started}-{_HOST}"

@@ -24,7 +24,7 @@ AT_ONCE = 2
 PRIORITIES = ("low", "default", "high")
 MANY = [
     pytest.param(9, id="a-few"),
-    pytest.param(100, marks=pytest.mark.soak, id="a-hundred"),
+    pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(3600)], id="a-hundred"),
 ]
 
 

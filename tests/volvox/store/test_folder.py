@@ -101,22 +101,39 @@ def test_an_address_of_an_unknown_kind_is_refused() -> None:
         Store.open("ftp://somewhere")
 
 
+WRITES = (
+    "import os, sys; from pathlib import Path; from volvox.store import FolderStore\n"
+    "with FolderStore(Path(sys.argv[1]))._incoming() as path:\n"
+    "    print(path.name, flush=True); input()"
+)
+
+
+def writer(store: Store, *before: str) -> tuple[subprocess.Popen[str], str]:
+    """A process that is writing, and the name of its file."""
+    command = [*before, sys.executable, "-c", WRITES, str(store.root)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    return child, child.stdout.readline().strip()
+
+
 def test_what_a_killed_process_was_writing_is_swept_and_a_living_ones_is_not(store: Store) -> None:
-    code = (
-        "import os, sys; from pathlib import Path; from volvox.store import FolderStore\n"
-        "with FolderStore(Path(sys.argv[1]))._incoming() as path:\n"
-        "    print(path.name, flush=True); input()"
-    )
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    names = [child.stdout.readline().strip() for child in children if child.stdout]
-    children[0].kill()
-    children[0].wait()
+    (killed, _), (living, name) = writer(store), writer(store)
+    killed.kill()
+    killed.wait()
     store.put_bytes(b"something")
-    assert [path.name for path in (store.root / "incoming").iterdir()] == [names[1]]
-    children[1].kill()
-    children[1].wait()
+    assert [path.name for path in (store.root / "incoming").iterdir()] == [name]
+    living.kill()
+    living.wait()
+
+
+def test_what_is_written_in_a_container_is_not_swept_from_outside(store: Store) -> None:
+    """One on the host's network has the host's name, and pids that mean others here."""
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not have pids of their own")
+    child, name = writer(store, *apart)
+    assert name.startswith("1-")
+    store.put_bytes(b"something")
+    assert [path.name for path in (store.root / "incoming").iterdir()] == [name]
+    child.kill()
+    child.wait()
