@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MISSING = 4
 _RUNTIMES = ("auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar")
+_MANIFESTS = ("knative", "kserve", "oscar-job")
+_FORMS = ("volvox", "scar", "oscar", *_MANIFESTS)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 
@@ -191,19 +193,21 @@ def rollback(name: str, version: str, dry_run: bool, as_json: bool) -> None:
 
 @functions.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--format", "form", type=click.Choice(["volvox", "scar", "oscar"]), default="volvox", show_default=True,
-              help="Whose form the file has.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(_FORMS), default="volvox", show_default=True,
+              metavar="FORM", help=f"Whose form the file has: {', '.join(_FORMS)}.")  # fmt: skip
 @click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path),
               help="Write the file and its scripts into this folder; else it is printed, scripts in it.")  # fmt: skip
 def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
     """Write functions as a definition file.
 
     Reading it again gives the same functions. What a form cannot say is told as a warning. SCAR's and OSCAR's own
-    tools want scripts as files: give --to.
+    tools want scripts as files: give --to. The forms knative, kserve and oscar-job are manifests of Kubernetes, for
+    clusters that have these systems.
 
     \b
     Examples:
       volvox functions export digits > digits.yaml
+      volvox functions export digits --format knative | kubectl apply -f -
       volvox functions export plants --format oscar --to for-the-cluster/
     """  # noqa: D301 - click wants the backspace itself
     from volvox.functions import registry
@@ -211,6 +215,15 @@ def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
 
     home = Home.current()
     found = [registry.get(home, name).function for name in names]
+    if form in _MANIFESTS:
+        text, warnings = _manifests(found, form)
+        if folder is None:
+            click.echo(text, nl=False)
+        else:
+            _write_all(path := folder / f"{names[0] if len(names) == 1 else 'functions'}-{form}.yaml", text, [])
+            click.echo(f"wrote {path}")
+        _warn(warnings)
+        return
     text, warnings = written(found, form, script=(lambda function: f"{function.name}.sh") if folder else None)
     if folder is None:
         click.echo(text, nl=False)
@@ -225,20 +238,37 @@ def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
     _warn(warnings)
 
 
+def _manifests(found: Sequence[Function], form: Any) -> tuple[str, list[str]]:
+    from volvox.runtimes.models import published
+    from volvox.runtimes.pods.exports import image_of, written
+
+    models: Any = published() if any(function.model for function in found) else None
+    told = [(function.name, *written(function, form, image_of(function, models))) for function in found]
+    warnings = [f"{name}: {warning}" for name, _, unsaid in told for warning in unsaid]
+    return "---\n".join(text for _, text, _ in told), warnings
+
+
 @functions.command()
 @click.argument("what", metavar="FILE|NAME")
+@click.option("--repair", "mending", is_flag=True, help="Make again what its runtime has lost of it, or has otherwise.")
 @_json
-def check(what: str, as_json: bool) -> None:
+def check(what: str, mending: bool, as_json: bool) -> None:
     """Find out what is missing of a function.
 
     And how to mend it, before a job fails on it. FILE is looked at without defining anything; NAME is a function that
-    is defined. Exit code 4 if something is missing.
+    is defined. With --repair, what was made for NAME on a cluster and is gone or was changed is made again first.
+    Exit code 4 if something is missing.
     """
     from volvox.functions import registry
     from volvox.functions.applying import look
     from volvox.functions.reading import read
 
     home = Home.current()
+    if mending:
+        from volvox.runtimes.checking import repair
+
+        for told in repair(registry.get(home, what).filled, home):
+            click.echo(f"repaired: {told}", err=as_json)
     if Path(what).suffix in (".yaml", ".yml") or Path(what).is_file():
         definitions = read(Path(what))
         found = {each.name: look(definitions, each, home, offline=False) for each in definitions.functions}

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any, get_args
 
-from volvox.functions import runtime_settings, values
+from volvox.functions import kubernetes_keys, runtime_settings, values
 from volvox.functions.building import built, own_place
 from volvox.functions.definition import NAME, Function, Input, Output, RuntimeName
 from volvox.functions.document import Value
@@ -144,6 +144,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     before = len(reading.mistakes)
     entries = Entries(value, reading)
     told: dict[str, Any] = {}
+    _kubernetes_settings(value, reading)
     for key, kind in _PLAIN.items():
         if (found := entries.take(key, kind, None)) is not None:
             told[key] = found
@@ -179,6 +180,15 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     return built(told, entries)
 
 
+def _kubernetes_settings(value: Value, reading: Reading) -> None:
+    """Those of a runtime that says what it takes, if the function was written for it and not brought from elsewhere."""
+    runtime, origin, settings = value.get("runtime"), value.get("origin"), value.get("settings")
+    if runtime is None or settings is None or runtime.text.strip().lower() != "kubernetes":
+        return
+    if origin is None or origin.text.strip().lower() == "volvox":
+        reading.mistakes += kubernetes_keys.checked(settings)
+
+
 def _part(entries: Entries, keys: dict[str, tuple[str, Kind[Any]]]) -> dict[str, Any]:
     found = {}
     for key, (name, kind) in keys.items():
@@ -202,6 +212,8 @@ def _bulk(value: Value | None, reading: Reading) -> dict[str, Any]:
 def _settings(entries: Entries, told: dict[str, Any]) -> dict[str, Any]:
     if (stated := entries.get("settings")) is None:
         return {}
+    if told.get("runtime") == "kubernetes":  # they were looked at by its own keys
+        return {"settings": entries.reading.tried(values.mapping, stated, {})}
     if "script" in told and not told["script"]:
         told = {**told, "script": "#"}  # one that is not there yet is one all the same
     reading = entries.reading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from volvox.settings import Home
 if TYPE_CHECKING:
     from volvox.pricing.choice import Choice
 
-HERE = ("local", "docker", "flow")
+_KUBECONFIG = Path("~/.kube/config")
+
+HERE = ("local", "docker", "kubernetes", "flow")
 
 
 def runtime_of(function: Function, home: Home | None = None, opened: Collection[str] = HERE) -> str:
@@ -54,7 +57,14 @@ def choice_of(function: Function, home: Home, opened: Collection[str] = HERE) ->
     """
     from volvox.pricing.placing import placed
 
-    return placed(function, home, opened)
+    known = set_up()
+    return placed(function, home, [one for one in opened if one in known])
+
+
+def set_up() -> tuple[str, ...]:
+    """The runtimes that `auto` may choose: a cluster only where this account is told of one."""
+    cluster = any(map(os.environ.get, ("KUBECONFIG", "KUBERNETES_SERVICE_HOST")))
+    return tuple(one for one in HERE if one != "kubernetes" or cluster or _KUBECONFIG.expanduser().is_file())
 
 
 def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None = None) -> Runtime:
@@ -71,6 +81,10 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
         from volvox.runtimes.docker import DockerRuntime
 
         return DockerRuntime(folder / name, models, secret=secret)
+    if name == "kubernetes":
+        from volvox.runtimes.kubernetes import KubernetesRuntime
+
+        return KubernetesRuntime(folder / name, models, secret=secret)
     if name == "flow":
         from volvox.runtimes.flows import FlowRuntime
 

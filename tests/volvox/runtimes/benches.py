@@ -12,9 +12,12 @@ from typing import Any
 from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
+from volvox.infrastructure.cluster import Cluster
 from volvox.runtimes import Call, Outcome, Runtime, Status
 from volvox.runtimes.docker import DockerRuntime
+from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
+from volvox.runtimes.pods import manifests
 
 NAME = "suite-function"
 
@@ -133,6 +136,44 @@ class Docker(Bench):
         runtime = self.runtime
         assert isinstance(runtime, DockerRuntime)
         return [f"container {one.id[:12]}" for one in await runtime.engine.all()]
+
+
+class Kubernetes(Bench):
+    """Pods of the one-node cluster of VOLVOX_ENGINES, whose node has the images of its Docker engine."""
+
+    name = "kubernetes"
+    patience = 60.0
+    image = "python:3.11-slim"
+
+    def made(self) -> Runtime:
+        self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
+        return KubernetesRuntime(self.folder / "runtime", self.models)
+
+    def function(self, version: str = "1", **more: Any) -> Function:
+        return super().function(version, **{"settings": {"pull_policy": "Never"}, **more})
+
+    async def left(self) -> list[str]:
+        """What does not go by itself in a while: pods end politely, and nobody waits for that."""
+        runtime = self.runtime
+        assert isinstance(runtime, KubernetesRuntime)
+        deadline = time.monotonic() + self.patience
+        while True:
+            found = await self._there(runtime)
+            if not found or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.2)
+
+    async def _there(self, runtime: KubernetesRuntime) -> list[str]:
+        place = Place("", "", "default")
+        cluster, query = Cluster(), manifests.selector(runtime.owner)
+        try:
+            return [
+                f"{kind} {one['metadata']['name']}"
+                for kind in ("deployments", "services", "jobs", "pods")
+                for one in await cluster.items(place.path(kind), query)
+            ]
+        finally:
+            await cluster.close()
 
 
 def processes_with(text: str) -> list[int]:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
-from tests.volvox.runtimes.benches import Bench, Docker, Local
+from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local
 from tests.volvox.runtimes.tiny import image_of, write_tiny
-from tests.volvox.runtimes.tiny_image import built
+from tests.volvox.runtimes.tiny_image import built, name_of
 
-BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker}
-_MARKS = {"docker": [pytest.mark.docker]}
+BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "kubernetes": Kubernetes}
+_MARKS = {"docker": [pytest.mark.docker], "kubernetes": [pytest.mark.k8s]}
+_ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
@@ -74,13 +75,14 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
     """Make the tiny module importable; the images that the tests of this file need."""
     site = write_tiny(folder / "site")
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
-    if request.param != "docker":
+    if request.param not in _ENGINES:
         return {}
-    patch.setenv("ENGINE_BASE_IMAGE", engine_environment(["docker"])["ENGINE_BASE_IMAGE"])
+    for name, value in engine_environment(_ENGINES[request.param]).items():
+        patch.setenv(name, value)
     return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
 
 
 def _made(name: str, folder: Path, images: dict[str, str]) -> Bench:
     bench = BENCHES[name](folder)
-    bench.models.images = {version: image_of(version, image) for version, image in images.items()}
+    bench.models.images = {version: image_of(version, image, name_of(version)) for version, image in images.items()}
     return bench
