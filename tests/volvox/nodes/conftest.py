@@ -38,7 +38,7 @@ class Time:
 
 
 @pytest.fixture
-def time() -> Time:
+def clock() -> Time:
     return Time()
 
 
@@ -46,12 +46,12 @@ MakeKeeper = Callable[..., Keeper]
 
 
 @pytest.fixture
-def make(home: Home, cloud: MadeUp, time: Time) -> MakeKeeper:
+def make(home: Home, cloud: MadeUp, clock: Time) -> MakeKeeper:
     """`make(most=3)`: what keeps the group `a` of the made-up cloud; called again, as the next dispatcher has it."""
 
     def keeper(**more: Any) -> Keeper:
         home.folder("nodes").joinpath("a.yaml").write_text(cloud.file(**more))
         group = read_groups(home)["a"]
-        return Keeper(home, group, open_cloud(group), now=time)
+        return Keeper(home, group, open_cloud(group), now=clock)
 
     return keeper

@@ -53,10 +53,10 @@ def test_the_first_job_starts_the_first_node_and_others_come_only_if_they_are_in
     )
 
 
-def test_the_boot_that_was_seen_counts_for_the_next_decision(make: MakeKeeper, cloud: MadeUp, time: Time) -> None:
+def test_the_boot_that_was_seen_counts_for_the_next_decision(make: MakeKeeper, cloud: MadeUp, clock: Time) -> None:
     keeper = make(most=4, boot_seconds=600)
     look(keeper, jobs(1))
-    time.now += 20
+    clock.now += 20
     cloud.comes("a-1")
     look(keeper, jobs(6))
     assert keeper.boot_seconds == 20
@@ -64,34 +64,34 @@ def test_the_boot_that_was_seen_counts_for_the_next_decision(make: MakeKeeper, c
 
 
 def test_one_that_has_nothing_to_do_is_stopped_down_to_the_least_and_one_at_work_never(
-    make: MakeKeeper, cloud: MadeUp, time: Time
+    make: MakeKeeper, cloud: MadeUp, clock: Time
 ) -> None:
     keeper = make(most=3, least=1, idle_seconds=100)
     look(keeper, jobs(30))
     cloud.comes("a-1", "a-2", "a-3")
     cloud.works("a-1", 1)
     look(keeper, jobs(0, under_way=1))
-    time.now += 99
+    clock.now += 99
     assert look(keeper, jobs(0, under_way=1)) == {"a-1": "on", "a-2": "on", "a-3": "on"}
-    time.now += 1
+    clock.now += 1
     look(keeper, jobs(0, under_way=1))
     assert look(keeper, jobs(0, under_way=1)) == {"a-1": "on"}
     assert cloud.asked()[3:] == ["stop a-3", "stop a-2"]
     assert len(cloud.running()) == 1
-    time.now += 1000
+    clock.now += 1000
     assert look(keeper, jobs(0, under_way=1)) == {"a-1": "on"}, "it is at work"
     cloud.works("a-1", 0)
     look(keeper)
-    time.now += 1000
+    clock.now += 1000
     assert look(keeper, times=2) == {"a-1": "on"}, "it is the least"
 
 
-def test_one_that_was_given_work_as_it_was_to_be_stopped_goes_on(make: MakeKeeper, cloud: MadeUp, time: Time) -> None:
+def test_one_that_was_given_work_as_it_was_to_be_stopped_goes_on(make: MakeKeeper, cloud: MadeUp, clock: Time) -> None:
     keeper = make(most=1, idle_seconds=100)
     look(keeper, jobs(1))
     cloud.comes("a-1")
     look(keeper)
-    time.now += 100
+    clock.now += 100
     listed = keeper.cloud.nodes
 
     async def then_work_comes() -> object:
@@ -106,48 +106,48 @@ def test_one_that_was_given_work_as_it_was_to_be_stopped_goes_on(make: MakeKeepe
     assert len(cloud.running()) == 1
 
 
-def test_without_a_word_on_what_is_at_work_none_is_stopped(make: MakeKeeper, cloud: MadeUp, time: Time) -> None:
+def test_without_a_word_on_what_is_at_work_none_is_stopped(make: MakeKeeper, cloud: MadeUp, clock: Time) -> None:
     keeper = make(most=1, idle_seconds=1)
     look(keeper, jobs(1))
     cloud.comes("a-1")
     (cloud.folder / "a-1.work").write_text("")
     for _ in range(3):
-        time.now += 1000
+        clock.now += 1000
         assert look(keeper) == {"a-1": "on"}
     assert cloud.asked() == ["start a-1"]
 
 
 def test_a_node_that_never_comes_is_given_up_and_told_and_asked_for_again_later(
-    make: MakeKeeper, cloud: MadeUp, time: Time, home: Home
+    make: MakeKeeper, cloud: MadeUp, clock: Time, home: Home
 ) -> None:
     keeper = make(most=2, gives_up_seconds=300)
     cloud.becomes("never")
     assert look(keeper, jobs(1)) == {"a-1": "booting"}
-    time.now += 40
-    assert why_no_node(home, "f", "local", time.now) == "a node boots since 40 s (a-1 of group a)"
-    assert coming(home, "local", time)()
-    time.now += 261
+    clock.now += 40
+    assert why_no_node(home, "f", "local", clock.now) == "a node boots since 40 s (a-1 of group a)"
+    assert coming(home, "local", clock)()
+    clock.now += 261
     assert look(keeper, jobs(1)) == {"a-1": "failed"}
-    (told,) = groups_as_json(home, time.now)[0]["nodes"]
+    (told,) = groups_as_json(home, clock.now)[0]["nodes"]
     assert told["why"].startswith("it was asked for 301 s ago and is not on")
     assert cloud.asked() == ["start a-1", "stop a-1"], "what comes after all is not to cost anything"
-    assert "the last node never came; the next one is asked for in 60 s" in why_no_node(home, "f", "local", time.now)
-    assert not coming(home, "local", time)()
-    time.now += 59
+    assert "the last node never came; the next one is asked for in 60 s" in why_no_node(home, "f", "local", clock.now)
+    assert not coming(home, "local", clock)()
+    clock.now += 59
     look(keeper, jobs(1))
     assert len(cloud.asked()) == 2
-    time.now += 2
+    clock.now += 2
     cloud.heals("never")
     assert look(keeper, jobs(1)) == {"a-1": "failed", "a-2": "booting"}
     cloud.comes("a-2")
     look(keeper, jobs(1))
     assert keeper.ledger.failures == 0
-    time.now += 3601
+    clock.now += 3601
     assert look(keeper, jobs(1)) == {"a-2": "on"}
 
 
 def test_a_cloud_that_refuses_is_asked_again_with_pauses_under_the_same_name(
-    make: MakeKeeper, cloud: MadeUp, time: Time
+    make: MakeKeeper, cloud: MadeUp, clock: Time
 ) -> None:
     keeper = make(most=1)
     start = keeper.cloud.start
@@ -165,21 +165,21 @@ def test_a_cloud_that_refuses_is_asked_again_with_pauses_under_the_same_name(
     assert look(keeper, jobs(1), times=4) == {"a-1": "asking"}
     assert tries == ["a-1"]
     assert "it said: no more credit" in keeper.ledger.nodes[0].why
-    time.now += 6
+    clock.now += 6
     assert look(keeper, jobs(1), times=4) == {"a-1": "asking"}
     keeper.cloud.start = start  # pyright: ignore[reportAttributeAccessIssue]
-    time.now += 6
+    clock.now += 6
     assert look(keeper, jobs(1), times=4) == {"a-1": "booting"}
     assert tries == ["a-1", "a-1"]
     assert len(cloud.running()) == 1
 
 
-def test_a_list_that_breaks_or_says_nonsense_decides_nothing(make: MakeKeeper, cloud: MadeUp, time: Time) -> None:
+def test_a_list_that_breaks_or_says_nonsense_decides_nothing(make: MakeKeeper, cloud: MadeUp, clock: Time) -> None:
     keeper = make(most=1, idle_seconds=10)
     look(keeper, jobs(1))
     cloud.comes("a-1")
     look(keeper)
-    time.now += 100
+    clock.now += 100
     cloud.becomes("breaks", "I am down")
     assert look(keeper) == {"a-1": "on"}
     assert "exit code 3; it said: I am down" in keeper.ledger.trouble
@@ -194,7 +194,7 @@ def test_a_list_that_breaks_or_says_nonsense_decides_nothing(make: MakeKeeper, c
 
 
 def test_nodes_that_somebody_else_starts_and_stops_are_taken_as_they_are(
-    make: MakeKeeper, cloud: MadeUp, time: Time
+    make: MakeKeeper, cloud: MadeUp, clock: Time
 ) -> None:
     keeper = make(most=3, idle_seconds=100)
     subprocess.run([*cloud.words("start"), "by-hand"], check=True)
@@ -232,7 +232,7 @@ asyncio.run(Keeper(home, group, open_cloud(group), now=lambda: 1000.0).once(Need
 
 
 def test_one_that_was_killed_before_the_cloud_heard_anything_asks_under_the_same_name(
-    make: MakeKeeper, cloud: MadeUp, home: Home, time: Time
+    make: MakeKeeper, cloud: MadeUp, home: Home, clock: Time
 ) -> None:
     keeper = make(most=3)
 
@@ -245,19 +245,19 @@ def test_one_that_was_killed_before_the_cloud_heard_anything_asks_under_the_same
     again = make(most=3)
     assert look(again, jobs(1), times=3) == {"a-1": "asking"}, "what was begun then may be on its way"
     assert cloud.asked() == []
-    time.now += 6
+    clock.now += 6
     assert look(again, jobs(1), times=3) == {"a-1": "booting"}
     assert cloud.asked() == ["start a-1"]
 
 
 def test_one_that_was_to_be_stopped_is_looked_at_again_by_the_next_dispatcher(
-    make: MakeKeeper, cloud: MadeUp, time: Time
+    make: MakeKeeper, cloud: MadeUp, clock: Time
 ) -> None:
     keeper = make(most=2, idle_seconds=100)
     look(keeper, jobs(30))
     cloud.comes("a-1", "a-2")
     look(keeper)
-    time.now += 100
+    clock.now += 100
 
     async def killed(node: str) -> str:
         raise asyncio.CancelledError
@@ -266,7 +266,7 @@ def test_one_that_was_to_be_stopped_is_looked_at_again_by_the_next_dispatcher(
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(keeper.once(NOTHING))
     cloud.works("a-2", 1)
-    time.now += 10
+    clock.now += 10
     again = make(most=2, idle_seconds=100)
     look(again, jobs(0, under_way=1))
     assert look(again, jobs(0, under_way=1)) == {"a-2": "on"}

@@ -113,7 +113,7 @@ def test_what_aws_refuses_is_told(aws: Aws) -> None:
         told(aws.group.start("workers-1", 1))
 
 
-def test_the_nodes_of_a_group_from_the_first_to_the_last(aws: Aws, home: Home, time: Time) -> None:
+def test_the_nodes_of_a_group_from_the_first_to_the_last(aws: Aws, home: Home, clock: Time) -> None:
     """What is at work is told by a cluster; here nothing ever is."""
     nodes = aws.group.nodes
 
@@ -122,7 +122,7 @@ def test_the_nodes_of_a_group_from_the_first_to_the_last(aws: Aws, home: Home, t
 
     aws.group.nodes = idle  # pyright: ignore[reportAttributeAccessIssue]
     group = NodeGroup("workers", "kubernetes", ScalingGroup(ASG), limits=NodeLimits(0, 2, 1, 100), boot_seconds=30)
-    keeper = Keeper(home, group, aws.group, now=time)
+    keeper = Keeper(home, group, aws.group, now=clock)
 
     def look(turns: int) -> list[tuple[str, str]]:
         told(keeper.once(Need(turns, 0, 60.0, most_instances=9)))
@@ -138,7 +138,7 @@ def test_the_nodes_of_a_group_from_the_first_to_the_last(aws: Aws, home: Home, t
     assert look(1) == [("i-7", "booting")]
     aws.describes(1)
     assert look(1) == [("", "booting")], "it did not come up; AWS makes another one"
-    time.now += 25
+    clock.now += 25
     aws.describes(1, i_8="InService")
     assert look(1) == [("i-8", "on")]
     assert keeper.boot_seconds == 25
@@ -148,7 +148,7 @@ def test_the_nodes_of_a_group_from_the_first_to_the_last(aws: Aws, home: Home, t
     assert look(4) == [("i-8", "on"), ("", "booting")]
     aws.describes(2, i_8="InService", i_9="InService")
     look(0)
-    time.now += 100
+    clock.now += 100
     aws.describes(2, i_8="InService", i_9="InService")
     aws.describes(2, i_8="InService", i_9="InService")
     aws.is_to_end("i-9")
