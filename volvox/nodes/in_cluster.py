@@ -168,6 +168,8 @@ def _merged(seen: Seen, node: dict[str, Any] | None, pods: list[dict[str, Any]])
     if ready.get("status") != "True":
         said = ready.get("message") or ready.get("reason") or "nothing"
         return replace(seen, state="booting", at_work=count, why=f"the cluster calls it not ready: {said}")
+    if seen.state == "booting":  # the cluster may call one ready still that was stopped a moment ago
+        return replace(seen, at_work=count)
     foreign = node["spec"].get("unschedulable") and CORDONED not in (node["metadata"].get("annotations") or {})
     why = "somebody has cordoned it: nothing begins there" if foreign else seen.why
     return replace(seen, state="on", at_work=count, why=why)
