@@ -132,7 +132,8 @@ class _Simulation:
             self._room.free_at(ready)
             self._clock.at(ready, lambda one=instance: heapq.heappush(self._ready, one.number))
         if self._there > target:
-            for number in sorted(self._ready, reverse=True)[: self._there - target]:
+            ready = sorted((one for one in self._ready if not self._instances[one].ended), reverse=True)
+            for number in ready[: self._there - target]:
                 self._end(self._instances[number])
         if self._idle_since is not None:
             self._clock.look(self._idle_since + micro(self._told.idle_seconds))
