@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def nodes(*, as_json: bool) -> None:
-    """Show the nodes of every group, how long they are in their state, what is at work on them, and why.
+    """Show the nodes that functions run on, what is at work there, and why they are on.
 
     A group is a file VOLVOX_HOME/nodes/NAME.yaml. The dispatcher (`volvox up`) starts and stops its nodes by the same
     policy that `volvox simulate` plays.
