@@ -19,7 +19,7 @@ from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
 from volvox.runtimes.pods import manifests
 
-NAME = "suite-function"
+NAME, SHARED = "suite-function", "suite-function-shared"
 
 
 class Bench:
@@ -28,10 +28,14 @@ class Bench:
     Attributes:
         name: The runtime's.
         patience: How many seconds it may take until something that ends has ended.
+        live_log: Whether what a call prints is in its log while it runs.
+        ends_when_told: Whether an instance that `scale` sends away is gone: Lambda ends them when it likes.
     """
 
     name = ""
     patience = 10.0
+    live_log = True
+    ends_when_told = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,6 +50,10 @@ class Bench:
     async def left(self) -> list[str]:
         """What its engine still has of the suite's function."""
         raise NotImplementedError
+
+    async def at_work(self) -> list[str]:
+        """What still runs of calls that were answered."""
+        return await self.left()
 
     async def close(self) -> None:
         """Leave nothing."""
