@@ -40,6 +40,7 @@ def main() -> int:
 
 
 async def _run(home: Home) -> None:
+    from volvox.dispatch.noding import Nodes
     from volvox.dispatch.opening import opener
     from volvox.dispatch.sources import Sources
     from volvox.places import split
@@ -63,9 +64,10 @@ async def _run(home: Home) -> None:
     )
     following = Following(home, dispatcher, lambda name: models.resolve(name).digest)
     sources = Sources(home, inbox, open_places)
+    nodes = Nodes(home, dispatcher)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, dispatcher.end)
-    beside = [asyncio.create_task(following.run()), asyncio.create_task(sources.run())]
+    beside = [asyncio.create_task(one.run()) for one in (following, sources, nodes)]
     if ready := os.environ.get("VOLVOX_READY_FILE"):
         Path(ready).touch()
     try:
@@ -89,7 +91,7 @@ def _runtimes(home: Home, models: Models) -> dict[str, Runtime]:
     from volvox.functions.secrecy import secret
     from volvox.runtimes.opening import HERE, open_runtime
 
-    return {name: open_runtime(name, home.folder("dispatch"), models, secret) for name in HERE}
+    return {name: open_runtime(name, home.folder("dispatch"), models, secret, home) for name in HERE}
 
 
 @contextlib.contextmanager

@@ -82,6 +82,7 @@ class Dispatcher:
         self._inbox, self._runtimes, self._alone, self._warm_now = inbox, runtimes, alone, warm_now
         self._lanes: dict[str, Lane] = {}
         self._expected: dict[str, Function] = {}
+        self.deploying: dict[str, str] = {}  # functions whose version is started and tried, and their runtimes
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
         self._resolver = Resolver(inbox, open_place, self._foreseen)
@@ -111,7 +112,11 @@ class Dispatcher:
         if before and before.applied == applied:
             return
         runtime, charge = await asyncio.to_thread(self._runtime, applied)
-        await runtime.deploy(applied.function, version=applied.version)
+        self.deploying[name] = runtime.name
+        try:
+            await runtime.deploy(applied.function, version=applied.version)
+        finally:
+            self.deploying.pop(name, None)
         if before and before.runtime is runtime:
             before.applied, before.charge = applied, charge
         else:
@@ -293,10 +298,10 @@ class Dispatcher:
 
     def _begin(self, lane: Lane, jobs: list[Job]) -> None:
         task = asyncio.create_task(self._doing.do(lane.applied, lane.runtime, jobs, lane.charge))
-        lane.groups[task] = jobs
+        lane.groups[task], lane.begun[task] = jobs, time.monotonic()
 
         def done(task: asyncio.Task[list[Outcome]]) -> None:
-            del lane.groups[task]
+            del lane.groups[task], lane.begun[task]
             if not task.cancelled() and task.exception() is None:
                 lane.learn(task.result())
             self._wake.set()
@@ -311,13 +316,14 @@ class Dispatcher:
         for name, lane in [*self._lanes.items()]:
             scaling = lane.applied.function.scaling
             waiting = await self._in_turn(lambda n=name: self._inbox.runnable(n, 10_000))
-            waiting = max(0, waiting - self._bulks.gathering(name))
+            lane.waiting = waiting = max(0, waiting - self._bulks.gathering(name))
+            lane.warm = self._warm_now(lane.applied)
             busy = math.ceil(lane.at_work / max(1, scaling.concurrency * lane.share))
             if waiting or busy >= max(1, lane.instances):
                 lane.idle_since = now
             demand = Demand(
                 waiting=waiting, at_work=lane.at_work, instances=lane.instances, idle_seconds=now - lane.idle_since,
-                job_seconds=lane.job_seconds, start_seconds=lane.start_seconds, warm=self._warm_now(lane.applied),
+                job_seconds=lane.job_seconds, start_seconds=lane.start_seconds, warm=lane.warm,
             )  # fmt: skip
             target = wanted(demand, scaling)
             if target != lane.instances:

@@ -248,12 +248,14 @@ def _print_list(told: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _show(inbox: Inbox, job: Job, as_json: bool) -> None:
-    from volvox.dispatch.state import trouble
+    from volvox.dispatch.state import node_awaited, trouble
     from volvox.dispatch.telling import as_json as job_json
     from volvox.dispatch.telling import why_it_waits
     from volvox.settings import Home
 
-    told = {**job_json(job), "reason": why_it_waits(inbox, job, trouble(Home.current(), job.function))}
+    home = Home.current()
+    why = why_it_waits(inbox, job, trouble(home, job.function), node_awaited(home, job.function))
+    told = {**job_json(job), "reason": why}
     if as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return

@@ -28,6 +28,9 @@ class Lane:
         runtime: Where it runs.
         charge: What that costs; None: nobody knows.
         groups: What is under way: the task, and the jobs that it does.
+        begun: When each of these was begun; `time.monotonic`.
+        waiting: Jobs that wait for an instance, as they were counted last.
+        warm: Whether its schedule wants it warm.
         instances: How many instances were asked for last.
         idle_since: Since when there was less to do than the instances could; `time.monotonic`.
         job_seconds: What a job takes, smoothed.
@@ -40,6 +43,9 @@ class Lane:
     runtime: Runtime
     charge: Charge | None = None
     groups: dict[asyncio.Task[list[Outcome]], list[Job]] = field(default_factory=dict)
+    begun: dict[asyncio.Task[list[Outcome]], float] = field(default_factory=dict)
+    waiting: int = 0
+    warm: bool = False
     instances: int = 0
     idle_since: float = field(default_factory=time.monotonic)
     job_seconds: float = 0.0

@@ -22,6 +22,16 @@ def deployed(home: Home) -> dict[str, Any]:
         return {"functions": [], "troubles": {}}
 
 
+def node_awaited(home: Home, name: str) -> str:
+    """Why the function's jobs have no node to run on, or empty: a node that boots, or one that never came."""
+    if not any((home.root / "nodes").glob("*.yaml")):
+        return ""
+    from volvox.nodes.telling import why_no_node
+
+    runtime = next((lane["runtime"] for lane in deployed(home)["functions"] if lane["function"] == name), "")
+    return why_no_node(home, name, runtime)
+
+
 def trouble(home: Home, name: str) -> str:
     """Why the function's present version cannot be deployed, as the dispatcher said last; empty if it can."""
     state = deployed(home)

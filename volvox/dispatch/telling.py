@@ -45,13 +45,14 @@ def as_json(job: Job) -> dict[str, Any]:
     }
 
 
-def why_it_waits(inbox: Inbox, job: Job, trouble: str = "") -> str:
+def why_it_waits(inbox: Inbox, job: Job, trouble: str = "", node: str = "") -> str:
     """One sentence: why a job that has not ended is not further; its own reason where it has one.
 
     Args:
         inbox: Where it is.
         job: The job.
         trouble: Why its function cannot be deployed (`volvox.dispatch.following.trouble`), or empty.
+        node: Why it has no node (`volvox.dispatch.state.node_awaited`), or empty.
     """
     if job.state in ENDED:
         return job.reason
@@ -59,6 +60,8 @@ def why_it_waits(inbox: Inbox, job: Job, trouble: str = "") -> str:
         return f"its function cannot be deployed: {trouble}"
     if job.reason:
         return job.reason
+    if node and job.state in ("RUNNABLE", "STARTING"):
+        return node
     if job.state == "RUNNABLE":
         before = inbox.before(job)
         if not before:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from volvox.elasticity.clock import Clock, micro, seconds
 from volvox.elasticity.machines import Everywhere, Machines, Room
 from volvox.elasticity.policy import JOB_WEIGHT, Demand, learned, wanted
 from volvox.elasticity.result import Done, Result
-from volvox.elasticity.scenario import PolicyName, Scenario
+from volvox.elasticity.scenario import Nodes, PolicyName, Scenario
 from volvox.functions.definition import Scaling
 
 
-def simulate(scenario: Scenario, policy: PolicyName | None = None) -> Result:
+def simulate(
+    scenario: Scenario,
+    policy: PolicyName | None = None,
+    machines: Callable[[Clock, Nodes, float], Room] = Machines,
+) -> Result:
     """What becomes of the jobs of a scenario, of its nodes, and what it costs; the same each time.
 
     Args:
         scenario: What to play through.
         policy: Who decides about nodes, instead of the one that the scenario names.
+        machines: What stands for the nodes of a scenario, given the time, what it says of them, and what a pull takes.
     """
     if policy is not None and scenario.nodes is not None:
         scenario = replace(scenario, nodes=replace(scenario.nodes, policy=policy))
-    return _Simulation(scenario).play()
+    return _Simulation(scenario, machines).play()
 
 
 @dataclass(eq=False, slots=True)
@@ -38,12 +44,12 @@ class _Instance:
 class _Simulation:
     """The state at one moment."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, machines: Callable[[Clock, Nodes, float], Room]) -> None:
         self._scenario, self._told = scenario, scenario.instances
         self._clock = Clock()
         self._room: Room = Everywhere()
         if scenario.nodes is not None:
-            self._room = Machines(self._clock, scenario.nodes, scenario.pull_seconds)
+            self._room = machines(self._clock, scenario.nodes, scenario.pull_seconds)
         self._start, self._between = micro(self._told.start_seconds), micro(self._told.between_seconds)
         self._scaling = Scaling.model_construct(
             min_scale=self._told.least, max_scale=self._told.most, idle_seconds=self._told.idle_seconds,
@@ -126,7 +132,8 @@ class _Simulation:
             self._room.free_at(ready)
             self._clock.at(ready, lambda one=instance: heapq.heappush(self._ready, one.number))
         if self._there > target:
-            for number in sorted(self._ready, reverse=True)[: self._there - target]:
+            ready = sorted((one for one in self._ready if not self._instances[one].ended), reverse=True)
+            for number in ready[: self._there - target]:
                 self._end(self._instances[number])
         if self._idle_since is not None:
             self._clock.look(self._idle_since + micro(self._told.idle_seconds))

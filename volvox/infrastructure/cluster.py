@@ -25,7 +25,13 @@ class Cluster:
     """One cluster, whose connection is made when it is first asked."""
 
     def __init__(
-        self, config: dict[str, Any] | None = None, context: str | None = None, *, file: str = "", rights: str = _RIGHTS
+        self,
+        config: dict[str, Any] | None = None,
+        context: str | None = None,
+        *,
+        file: str = "",
+        rights: str = _RIGHTS,
+        grows: Callable[[], bool] = lambda: False,
     ) -> None:
         """None is asked yet.
 
@@ -34,7 +40,9 @@ class Cluster:
             context: Which of its contexts; none: the current one.
             file: A kubeconfig; empty: this pod's service account, else `KUBECONFIG` or `~/.kube/config`.
             rights: What is said beside a refusal.
+            grows: Whether another node may come, so that what fits none of the present ones waits.
         """
+        self.grows = grows
         self._config, self._context, self._file, self._rights = config, context, file, rights
         self._kept: Any = None
         self._http: httpx.AsyncClient | None = None

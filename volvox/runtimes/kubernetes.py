@@ -79,8 +79,16 @@ class KubernetesRuntime(ServedRuntime):
     where = "in a Kubernetes cluster"
     finds_orphans = True
 
-    def __init__(self, folder: Path, models: Models, *, secret: Secret | None = None) -> None:
-        """A runtime without functions, or with those that are in its folder."""
+    def __init__(
+        self,
+        folder: Path,
+        models: Models,
+        *,
+        secret: Secret | None = None,
+        grows: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """A runtime without functions, or with those that are in its folder; `grows`: as `Cluster` takes it."""
+        self._grows = grows
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._replicas: weakref.WeakKeyDictionary[ImageVersion, Replicas] = weakref.WeakKeyDictionary()
         super().__init__(folder, models, PodCall(lambda: self.owner, _dispatcher(), self.cluster), secret)
@@ -98,7 +106,7 @@ class KubernetesRuntime(ServedRuntime):
         """The connection to the cluster of a function or place."""
         key = (at.cluster_config, at.context)
         if key not in self._clusters:
-            self._clusters[key] = Cluster(file=at.cluster_config, context=at.context or None)
+            self._clusters[key] = Cluster(file=at.cluster_config, context=at.context or None, grows=self._grows)
         return self._clusters[key]
 
     async def close(self) -> None:

@@ -74,8 +74,12 @@ def set_up() -> tuple[str, ...]:
     return tuple(one for one in HERE if one not in unknown)
 
 
-def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None = None) -> Runtime:
+def open_runtime(
+    name: str, folder: Path, models: Models, secret: Secret | None = None, home: Home | None = None
+) -> Runtime:
     """The runtime `name`, which keeps what it must remember in `folder/NAME`; to be opened inside of a running loop.
+
+    `home`: whose node groups may bring nodes to it; None: there are no others than those that are on.
 
     Raises:
         InvalidInput: If there is none of this name yet.
@@ -91,7 +95,11 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
     if name == "kubernetes":
         from volvox.runtimes.kubernetes import KubernetesRuntime
 
-        return KubernetesRuntime(folder / name, models, secret=secret)
+        if home is None:
+            return KubernetesRuntime(folder / name, models, secret=secret)
+        from volvox.nodes.telling import coming
+
+        return KubernetesRuntime(folder / name, models, secret=secret, grows=coming(home, name))
     if name == "lambda":
         from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 

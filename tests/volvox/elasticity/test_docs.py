@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from volvox.elasticity import paper
 from volvox.elasticity.policy import JOB_WEIGHT
@@ -13,10 +14,12 @@ from volvox.elasticity.reading import KEYS, read
 from volvox.elasticity.scenario import MOST_JOBS, Instances, Nodes
 from volvox.elasticity.simulation import simulate
 from volvox.functions.reading import parse
+from volvox.nodes import group
+from volvox.nodes.group import read_group
 from volvox.pricing.prices import read_prices
 
 PAGE = (Path(__file__).parents[3] / "docs" / "elasticity.md").read_text()
-SCENARIO, FUNCTION = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+GROUP, RIGHTS, SCENARIO, FUNCTION = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_scenario_can_be_simulated(tmp_path: Path) -> None:
@@ -31,8 +34,29 @@ def test_the_function_can_be_applied(tmp_path: Path) -> None:
     assert function.placement.prefer == "fastest"
 
 
+def test_the_node_group_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "workers.yaml").write_text(GROUP)
+    told = read_group(tmp_path / "workers.yaml")
+    assert (told.runtime, told.limits.most, told.limits.slots) == ("kubernetes", 4, 2)
+
+
+def test_every_key_of_a_node_group_is_explained_with_its_default(tmp_path: Path) -> None:
+    table = PAGE.partition("| key | what it says; default |")[2].partition("\n\n")[0]
+    explained = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", table)}
+    assert {*group.KEYS, *group.COMMAND_KEYS, *group.SCALING_KEYS} <= explained
+    (tmp_path / "bare.yaml").write_text("runtime: kubernetes\ncommand: {list: a, start: b, stop: c}\n")
+    bare = read_group(tmp_path / "bare.yaml")
+    assert (bare.limits.least, bare.limits.most, bare.limits.slots, bare.limits.idle_seconds) == (0, 1, 1, 300)
+    assert (bare.gives_up_seconds, bare.look_seconds, bare.boot_seconds) == (900, 5, 0)
+
+
+def test_the_rights_that_are_told_are_a_role() -> None:
+    told = yaml.safe_load(RIGHTS)
+    assert {resource for rule in told["rules"] for resource in rule["resources"]} == {"nodes", "pods", "pods/eviction"}
+
+
 def test_every_key_is_explained() -> None:
-    table = PAGE.partition("| key | what it says")[2].partition("\n\n")[0]
+    table = PAGE.partition("## Simulating")[2].partition("| key | what it says")[2].partition("\n\n")[0]
     explained = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", table)}
     assert {key for section, keys in KEYS.items() for key in keys if section} <= explained
 

@@ -69,6 +69,15 @@ def test_no_rule_is_broken(scenario: Scenario) -> None:
             assert node.off is None or job.ended <= node.off
 
 
+def test_an_instance_that_has_ended_does_not_end_a_second_time() -> None:
+    """Else its node would be taken for empty, and be off while another instance on it works."""
+    work = (Work(0, 1), Work(0, 1), Work(0, 1), Work(5, 1))
+    nodes = Nodes(most=1, slots=2, boot_seconds=1, idle_seconds=1)
+    result = simulate(Scenario("late", work, Instances(kept=True, most=2, idle_seconds=0), 0.0, nodes))
+    assert [(node.asked, node.off) for node in result.nodes] == [(0, 4), (5, 8)]
+    assert (result.jobs[-1].node, result.jobs[-1].begun) == (1, 6)
+
+
 @settings(max_examples=100, deadline=None)
 @given(scenarios())
 def test_the_same_scenario_gives_the_same_result(scenario: Scenario) -> None:

@@ -42,7 +42,8 @@ async def no_start(cluster: Cluster, pod: dict[str, Any]) -> str:
     told = read_pod(pod)
     if told.state == "stuck":
         return told.message
-    if told.unschedulable and told.since and time.time() - told.since.timestamp() > _FITS_NO_NODE_SECONDS:
+    late = told.unschedulable and told.since and time.time() - told.since.timestamp() > _FITS_NO_NODE_SECONDS
+    if late and not cluster.grows():
         nodes = await _nodes(cluster)
         if nodes is not None and not would_fit(pod, nodes):
             return f"no node can take the pod: {told.message}; ask for less (resources), or add a node"

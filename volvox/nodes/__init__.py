@@ -1,0 +1,1 @@
+"""Node groups: the machines that functions run on, started and stopped as the one policy says."""
