@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
@@ -13,23 +13,45 @@ from volvox.runtimes.opening import runtime_of
 from volvox.settings import Home
 
 if TYPE_CHECKING:
-    from volvox.runtimes.kubernetes import KubernetesRuntime
     from volvox.runtimes.models import Models
 
 T = TypeVar("T")
 
+_CLUSTERS = {"kubernetes": "the Kubernetes cluster", "oscar": "the OSCAR cluster"}
+
+
+class OfCluster(Protocol):
+    """What a runtime of a cluster is asked."""
+
+    async def reached(self, function: Function) -> str:
+        """Where a function runs, as people say it; raises Unavailable, or InvalidInput if it cannot."""
+        ...
+
+    async def doubts(self, name: str) -> list[str]:
+        """What of a function is not as it was made; raises NotFound if it is not deployed."""
+        ...
+
+    async def repair(self, name: str) -> list[str]:
+        """Mend that."""
+        ...
+
+    async def close(self) -> None:
+        """As `Runtime.close`."""
+        ...
+
 
 def checks(function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
-    """As `volvox.functions.checks.Checks`, for functions on runtime `kubernetes`."""
+    """As `volvox.functions.checks.Checks`, for functions on runtimes that are clusters."""
     try:
-        if runtime_of(function, home) != "kubernetes":
-            return
+        name = runtime_of(function, home)
     except VolvoxError:  # it fits nowhere, of which another check tells
         return
-    if offline:
-        yield Finding("cluster", None, "nobody asked the Kubernetes cluster")
+    if name not in _CLUSTERS:
         return
-    yield from _with_runtime(home, lambda runtime: _looked(runtime, function))
+    if offline:
+        yield Finding("cluster", None, f"nobody asked {_CLUSTERS[name]}")
+        return
+    yield from _with_runtime(name, home, lambda runtime: _looked(runtime, function))
 
 
 def repair(function: Function, home: Home) -> list[str]:
@@ -41,12 +63,12 @@ def repair(function: Function, home: Home) -> list[str]:
         Unavailable: If the cluster does not answer.
     """
     name = runtime_of(function, home)
-    if name != "kubernetes":
+    if name not in _CLUSTERS:
         raise InvalidInput(f"function {function.name!r} runs on {name}, where there is nothing to repair by hand")
-    return _with_runtime(home, lambda runtime: runtime.repair(function.name))
+    return _with_runtime(name, home, lambda runtime: runtime.repair(function.name))
 
 
-async def _looked(runtime: KubernetesRuntime, function: Function) -> list[Finding]:
+async def _looked(runtime: OfCluster, function: Function) -> list[Finding]:
     try:
         where = await runtime.reached(function)
     except Unavailable as error:
@@ -63,12 +85,12 @@ async def _looked(runtime: KubernetesRuntime, function: Function) -> list[Findin
     return found if doubts else [*found, Finding("deployed", True, "everything is as it was made")]
 
 
-def _with_runtime(home: Home, do: Callable[[KubernetesRuntime], Awaitable[T]]) -> T:
-    from volvox.runtimes.kubernetes import KubernetesRuntime
+def _with_runtime(name: str, home: Home, do: Callable[[OfCluster], Awaitable[T]]) -> T:
+    from volvox.runtimes.opening import open_runtime
 
     async def done() -> Any:
         # No model is looked for: what is deployed is written down.
-        runtime = KubernetesRuntime(home.root / "dispatch" / "kubernetes", cast("Models", None))
+        runtime = cast("OfCluster", open_runtime(name, home.root / "dispatch", cast("Models", None)))
         try:
             return await do(runtime)
         finally:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from volvox.pricing.choice import Choice
 
 _KUBECONFIG = Path("~/.kube/config")
+OSCAR_ENDPOINT = "VOLVOX_OSCAR_ENDPOINT"
 
-HERE = ("local", "docker", "kubernetes", "flow")
+HERE = ("local", "docker", "kubernetes", "oscar", "flow")
 
 
 def runtime_of(function: Function, home: Home | None = None, opened: Collection[str] = HERE) -> str:
@@ -63,8 +64,9 @@ def choice_of(function: Function, home: Home, opened: Collection[str] = HERE) ->
 
 def set_up() -> tuple[str, ...]:
     """The runtimes that `auto` may choose: a cluster only where this account is told of one."""
-    cluster = any(map(os.environ.get, ("KUBECONFIG", "KUBERNETES_SERVICE_HOST")))
-    return tuple(one for one in HERE if one != "kubernetes" or cluster or _KUBECONFIG.expanduser().is_file())
+    cluster = any(map(os.environ.get, ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"))) or _KUBECONFIG.expanduser().is_file()
+    told = {"kubernetes": cluster, "oscar": bool(os.environ.get(OSCAR_ENDPOINT))}
+    return tuple(one for one in HERE if told.get(one, True))
 
 
 def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None = None) -> Runtime:
@@ -85,6 +87,10 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
         from volvox.runtimes.kubernetes import KubernetesRuntime
 
         return KubernetesRuntime(folder / name, models, secret=secret)
+    if name == "oscar":
+        from volvox.runtimes.oscar import OscarRuntime
+
+        return OscarRuntime(folder / name, models, secret=secret)
     if name == "flow":
         from volvox.runtimes.flows import FlowRuntime
 

@@ -13,10 +13,13 @@ from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
 from volvox.infrastructure.cluster import Cluster
+from volvox.records import Image
 from volvox.runtimes import Call, Outcome, Runtime, Status
 from volvox.runtimes.docker import DockerRuntime
 from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
+from volvox.runtimes.oscar import OscarRuntime
+from volvox.runtimes.oscar_cluster.client import OscarCluster
 from volvox.runtimes.pods import manifests
 
 NAME = "suite-function"
@@ -28,10 +31,12 @@ class Bench:
     Attributes:
         name: The runtime's.
         patience: How many seconds it may take until something that ends has ended.
+        grows: Whether another instance of a model is started when calls wait, whatever they use.
     """
 
     name = ""
     patience = 10.0
+    grows = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -174,6 +179,51 @@ class Kubernetes(Bench):
             ]
         finally:
             await cluster.close()
+
+
+class Oscar(Bench):
+    """Services of a cluster of our own that follows OSCAR's routes, whose containers are processes of this machine."""
+
+    name = "oscar"
+    patience = 30.0
+    image = "python:3.11-slim"
+    as_script = {"settings": {"calls": "job"}}  # what is waited for on one connection shows no log meanwhile
+    grows = False
+
+    def __init__(self, folder: Path) -> None:
+        from tests.volvox.runtimes.oscar.server import OscarServer
+
+        self.server = OscarServer(folder / "cluster")
+        self._closed: list[str] | None = None
+        os.environ |= {
+            "VOLVOX_OSCAR_ENDPOINT": self.server.endpoint,
+            "VOLVOX_OSCAR_USER": "admin",
+            "VOLVOX_OSCAR_PASSWORD": "a password",
+        }
+        super().__init__(folder)
+        for version in ("1", "2", "broken"):
+            pushed = f"registry/tiny@sha256:{version}"
+            self.models.images[version] = Image(
+                name=f"tiny:{version}", version="", context_object="", built=True, pushed=pushed
+            )
+            self.server.images.weights[pushed] = Path(self.models.resolve(f"tiny/{version}").weights)
+
+    def made(self) -> Runtime:
+        return OscarRuntime(self.folder / "runtime", self.models, opened=lambda which: OscarCluster(which, pause=0.02))
+
+    async def left(self) -> list[str]:
+        """While the function is deployed its service belongs there; of calls nothing does."""
+        if self._closed is not None:
+            return self._closed
+        left = await asyncio.to_thread(self.server.left)
+        deployed = (await self.status()).state != "absent"
+        return [one for one in left if not deployed or not one.startswith("service ")]
+
+    async def close(self) -> None:
+        self.server.faults.clear()
+        await super().close()
+        self._closed = await asyncio.to_thread(self.server.left)
+        await asyncio.to_thread(self.server.close)
 
 
 def processes_with(text: str) -> list[int]:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
-from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local
+from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local, Oscar
 from tests.volvox.runtimes.tiny import image_of, write_tiny
 from tests.volvox.runtimes.tiny_image import built, name_of
 
-BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "kubernetes": Kubernetes}
+BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "kubernetes": Kubernetes, "oscar": Oscar}
 _MARKS = {"docker": [pytest.mark.docker], "kubernetes": [pytest.mark.k8s]}
 _ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
 
@@ -74,6 +74,8 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, str]:
     """Make the tiny module importable; the images that the tests of this file need."""
     site = write_tiny(folder / "site")
+    for name in ("ENDPOINT", "USER", "PASSWORD"):
+        patch.setenv(f"VOLVOX_OSCAR_{name}", "")  # whatever a bench says of it is taken back
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
     if request.param not in _ENGINES:
         return {}
@@ -84,5 +86,5 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
 
 def _made(name: str, folder: Path, images: dict[str, str]) -> Bench:
     bench = BENCHES[name](folder)
-    bench.models.images = {version: image_of(version, image, name_of(version)) for version, image in images.items()}
+    bench.models.images |= {version: image_of(version, image, name_of(version)) for version, image in images.items()}
     return bench
