@@ -171,14 +171,15 @@ class OscarRuntime(ServedRuntime):
     async def _check(self, function: Function) -> None:
         if function.trigger == "direct":
             raise InvalidInput(
-                f"function {function.name!r} has trigger direct, which runtime oscar does not set up; leave it out: this "
-                "dispatcher watches the places and calls the service"
+                f"function {function.name!r} has trigger direct, which runtime oscar does not set up; leave it out: "
+                "this dispatcher watches the places and calls the service"
             )
         if function.image.startswith("docker-archive:"):
             raise InvalidInput("a cluster fetches images from a registry, so the image cannot be an archive; push it")
         if not function.model and not function.script and not function.command:
             raise InvalidInput(
-                f"function {function.name!r} names neither script nor command, and a service of OSCAR runs one; write it"
+                f"function {function.name!r} names neither script nor command, and a service of OSCAR runs one; write "
+                "it"
             )
         self._remember(Cluster.of(function))
         await checking.check(self.cluster(Cluster.of(function)), function, function.image)
@@ -344,7 +345,7 @@ async def _deleted(cluster: OscarCluster, there: dict[str, Any]) -> None:
         there = await cluster.get(services.path_of(there["name"]))
         if others := services.other_buckets(there):
             raise InvalidInput(
-                f"{cluster.called} would delete {', '.join(sorted(others))} with the service {there['name']!r}, and what "
-                "is in there is not ours; take them out of it first"
+                f"{cluster.called} would delete {', '.join(sorted(others))} with the service {there['name']!r}, and "
+                "what is in there is not ours; take them out of it first"
             )
     await cluster.write("DELETE", services.path_of(there["name"]))

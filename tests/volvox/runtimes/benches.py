@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
@@ -219,8 +221,19 @@ class Oscar(Bench):
         deployed = (await self.status()).state != "absent"
         return [one for one in left if not deployed or not one.startswith("service ")]
 
+    async def asked(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """What the cluster answers somebody else who is its administrator."""
+        async with httpx.AsyncClient(trust_env=False, auth=("admin", "a password")) as http:
+            return await http.request(method, self.server.endpoint + path, **more)
+
+    async def server_removed(self, service: str) -> None:
+        """Somebody else deletes a service."""
+        assert (await self.asked("DELETE", f"/system/services/{service}")).status_code == 204
+
     async def close(self) -> None:
         self.server.faults.clear()
+        self.server.users = {"admin": "a password"}
+        os.environ["VOLVOX_OSCAR_PASSWORD"] = "a password"
         await super().close()
         self._closed = await asyncio.to_thread(self.server.left)
         await asyncio.to_thread(self.server.close)

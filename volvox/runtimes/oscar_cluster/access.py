@@ -98,8 +98,8 @@ class Cluster:
             raise InvalidInput(f"function {function.name!r} describes clusters {told}; say which: settings cluster")
         if name and name not in known and (known or not os.environ.get(ENDPOINT)):
             raise InvalidInput(
-                f"function {function.name!r} names the OSCAR cluster {name!r}, which is not described: write providers: "
-                f"{{clusters.{name}: {{endpoint: https://..., credentials: block:NAME}}}}, or set {ENDPOINT}"
+                f"function {function.name!r} names the OSCAR cluster {name!r}, which is not described: write "
+                f"providers: {{clusters.{name}: {{endpoint: https://..., credentials: block:NAME}}}}, or set {ENDPOINT}"
             )
         name = name if name in known else next(iter(known), "")
         if not name:

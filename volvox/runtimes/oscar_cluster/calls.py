@@ -37,6 +37,7 @@ _LOG_SECONDS = 1.0
 _LATE_SECONDS = 20.0  # beyond its own time, until the job is ended from here
 _ANSWER_SECONDS = 10.0  # a job that has succeeded has uploaded its answer
 _UNKNOWN_SECONDS = 3.0  # without a job that is known, the answer is looked for
+_CLEAN_SECONDS = 3600.0
 _KILLED = 137  # 128 and SIGKILL
 
 
@@ -221,17 +222,15 @@ class _Call:
 
     async def _of_ended(self, job: Job, taken: Path) -> Ended:
         deadline = time.monotonic() + (_ANSWER_SECONDS if job.status == "Succeeded" else 0.0)
-        while True:
-            if (ended := await self._found(taken)) is not None:
-                return ended
+        while (ended := await self._found(taken)) is None:
+            said = (await self.jobs.log(job))[-2000:].decode(errors="replace").strip().splitlines()
+            last = next((line.strip() for line in reversed(said) if line.strip()), "")[-300:] or "nothing"
+            if any(program.LACKING in line for line in said):
+                return Ended("failed", f"the script cannot be started in its image: {last}", 127)
             if time.monotonic() > deadline:
-                break
+                return Ended("gone", f"its job ended ({job.status}) and left no answer; it said: {last}")
             await asyncio.sleep(_LOOK_SECONDS)
-        said = (await self.jobs.log(job))[-2000:].decode(errors="replace").strip().splitlines()
-        last = next((line.strip() for line in reversed(said) if line.strip()), "")[-300:] or "nothing"
-        if any("volvox: a call needs" in line for line in said):
-            return Ended("failed", f"the script cannot be started in its image: {last}", 127)
-        return Ended("gone", f"its job ended ({job.status}) and left no answer; it said: {last}")
+        return ended
 
     async def _found(self, taken: Path) -> Ended | None:
         """What became of it, if its answer is there."""
@@ -372,8 +371,9 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def _cleaned(jobs: Jobs) -> None:
-    """Look for jobs that are to be deleted, until there is none."""
-    while jobs.cleaning:
+    """Look for jobs that are to be deleted, until there is none; one that never shows does nothing if it begins."""
+    deadline = time.monotonic() + _CLEAN_SECONDS
+    while jobs.cleaning and time.monotonic() < deadline:
         with contextlib.suppress(VolvoxError):
             await jobs.clean()
         await asyncio.sleep(2 * _LOOK_SECONDS)

@@ -38,7 +38,7 @@ async def check(cluster: OscarCluster, function: Function, image: str) -> None:
         AccessRefused, Unavailable: As for `told`.
     """
     await told(cluster)
-    config = await cluster.config()
+    config = await cluster.config(now=True)
     name, resources = f"function {function.name!r}", function.resources
     if resources.gpus and config.get("gpu_available") is False:
         raise InvalidInput(f"{name} needs {resources.gpus} GPU, and {cluster.called} has none")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -92,9 +91,9 @@ class OscarCluster:
                 f"{self.called} answers {path} with what is no JSON ({self._said(answer)}); is its endpoint OSCAR's?"
             ) from error
 
-    async def config(self) -> dict[str, Any]:
-        """What the cluster says of itself to this user; asked again after some minutes."""
-        if self._config is None or asyncio.get_running_loop().time() - self._config[0] > _CONFIG_SECONDS:
+    async def config(self, *, now: bool = False) -> dict[str, Any]:
+        """What the cluster says of itself to this user; `now`: not what it said some minutes ago."""
+        if now or self._config is None or asyncio.get_running_loop().time() - self._config[0] > _CONFIG_SECONDS:
             told = await self.get("/system/config")
             inner = told.get("config")  # where older versions have none, everything stands beside it
             found = {**(inner if isinstance(inner, dict) else {}), **told}
@@ -358,7 +357,6 @@ def _host(told: Mapping[str, Any]) -> str:
 
 
 def _how(error: Exception) -> str:
-    with contextlib.suppress(Exception):
-        if isinstance(error.__cause__ or error, httpx.TimeoutException):
-            return "no answer in time"
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
     return str(error)[:200] or type(error).__name__

@@ -158,7 +158,7 @@ class Exposed:
 
 
 class _ServiceAuth(httpx.Auth):
-    """Basic as the service; its token is read again when it is refused, and instances that start again are waited for."""
+    """Basic as the service; its token is read again when it is refused, and instances that start are waited for."""
 
     def __init__(self, service: Exposed) -> None:
         self._service = service
@@ -172,7 +172,8 @@ class _ServiceAuth(httpx.Auth):
             if response.status_code in (401, 403) and (fresh := await self._service.new_token()) != used:
                 _sign(request, self._service.name, fresh)
                 response = yield request
-            while await _nobody(response) and not request.url.path.endswith(_READY) and await self._service.ready_again():
+            waits = not request.url.path.endswith(_READY)
+            while waits and await _nobody(response) and await self._service.ready_again():
                 _sign(request, self._service.name, self._service.token)
                 response = yield request
         except (Unavailable, NotFound) as error:

@@ -30,6 +30,7 @@ from volvox.runtimes.pods import wrapping
 
 MARK = "volvox-call"  # how an archive of ours begins, and the name of what comes out
 OVER = "volvox-over"
+LACKING = "volvox: a call needs"
 IN, OUT = "in", "out"
 _LOG_BYTES = 64 << 20
 _BLOCK = 512
@@ -38,17 +39,17 @@ _OWN = ("ended", "answer", "said", "late")
 _PROGRAM = rf"""
   set -- $(tar -xOf "$INPUT_FILE_PATH" {MARK})
   F=$1 token=$2 how=$3 seconds=$4 name=$5 out=$TMP_OUTPUT_DIR
-  [ "$how" = none ] && exit 0
+  [ "$how" = none ] && echo "{MARK} $token" && exit 0
   umask 077
   set --
-  mkdir -p "$F" && tar -C "$F" -xof "$INPUT_FILE_PATH" && mkdir -p "$F/output" && mkfifo "$F/pipe" || {{
-    echo "volvox: a call needs tar, mkfifo and a /tmp that can be written in the image"; exit 125
-  }}
   say=/dev/null
   # The supervisor shows what is printed when all is over; its own output is shown at once.
   [ "$how" = job ] && [ -w "/proc/$PPID/fd/1" ] && say=/proc/$PPID/fd/1
   [ "$how" = job ] && [ $say = /dev/null ] && echo "{MARK} $token"
   echo "{MARK} $token" >> $say
+  mkdir -p "$F" && tar -C "$F" -xof "$INPUT_FILE_PATH" && mkdir -p "$F/output" && mkfifo "$F/pipe" || {{
+    echo "{LACKING} tar, mkfifo and a /tmp that can be written in the image"; exit 125
+  }}
   killed() {{
     for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
       if [ -r $f ]; then

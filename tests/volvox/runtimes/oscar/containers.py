@@ -35,11 +35,13 @@ class Images:
     Attributes:
         weights: Serving image -> the weights that are in it.
         module: The module that is in all of them.
+        before: Image -> a folder with programs that take the place of this machine's.
     """
 
     def __init__(self, folder: Path) -> None:
         self.weights: dict[str, Path] = {}
         self.module = "tiny-function"
+        self.before: dict[str, str] = {}
         self._bin = folder / "bin"
         self._bin.mkdir(parents=True)
         for name, text in (("volvox", _SHIM), ("deepaas-predict", _PREDICT)):
@@ -50,6 +52,8 @@ class Images:
         """What programs of the image find."""
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
         kept["HOME"] = "/tmp"
+        if image in self.before:
+            kept["PATH"] = f"{self.before[image]}:{kept['PATH']}"
         if image in self.weights:
             kept["PATH"] = f"{self._bin}:{kept['PATH']}"
             kept |= {"VOLVOX_WEIGHTS": str(self.weights[image]), "DEEPAAS_V2_MODEL": self.module}

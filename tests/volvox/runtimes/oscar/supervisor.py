@@ -1,7 +1,7 @@
 """What stands between OSCAR and a script in its container: event or file in, output files out.
 
-It follows what is known of faas-supervisor: it keeps no exit code of the script, shows what that printed when all is over,
-and gives an answer of several files as a zip.
+It follows what is known of faas-supervisor: it keeps no exit code of the script, shows what that printed when all is
+over, and gives an answer of several files as a zip.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def main() -> int:
             path, told = given / f"event-file-{uuid.uuid4()}", {}
             path.write_bytes(_decoded(event))
         environment = {
-            **os.environ, "INPUT_FILE_PATH": str(path), "TMP_INPUT_DIR": str(given), "TMP_OUTPUT_DIR": str(written), **told,
+            **os.environ, **told, "INPUT_FILE_PATH": str(path), "TMP_INPUT_DIR": str(given),
+            "TMP_OUTPUT_DIR": str(written),
         }  # fmt: skip
         done = subprocess.run(
             ["/bin/sh", os.environ["OSCAR_SCRIPT"]], input=event.encode(), env=environment, check=False,
