@@ -186,6 +186,9 @@ class Dispatcher:
         tasks = [task for lane in self._lanes.values() for task in lane.groups]
         if tasks:
             await asyncio.wait(tasks, timeout=_END_SECONDS)
+        for lane in self._lanes.values():
+            if (let_go := getattr(lane.runtime, "let_go", None)) is not None:
+                let_go()  # what goes on elsewhere need not end with us
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

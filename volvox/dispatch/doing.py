@@ -112,8 +112,11 @@ class Doing:
         function = applied.function
         calls: list[Call] = []
         ready: list[Ending] = []
+        if function.trigger == "direct":
+            ready = await self._answered_without_us(runtime, function, open_jobs)
+        left = [job for job in open_jobs.values() if job.id not in {one.id for one in ready}]
         prepared = await asyncio.gather(
-            *(self._one(self._prepared, applied, job, runtime.fetches) for job in open_jobs.values())
+            *(self._one(self._prepared, applied, job, fetched_by(runtime, function, job)) for job in left)
         )
         for one in prepared:
             (calls if isinstance(one, Call) else ready).append(one)  # pyright: ignore[reportArgumentType]
@@ -126,7 +129,8 @@ class Doing:
         # The runtime keeps to the limit of each call. Those of a model may wait for others, and be asked again alone.
         rounds = 2 * (len(calls) + 1) if function.model else 1
         try:
-            async with asyncio.timeout(rounds * function.timeout_seconds + _HUNG_SECONDS):
+            waits = float(getattr(runtime, "waits_seconds", 0.0))  # for a machine, where none is kept
+            async with asyncio.timeout(rounds * function.timeout_seconds + waits + _HUNG_SECONDS):
                 outcomes = await runtime.invoke(function.name, calls)
         except TimeoutError:
             reason, limit = f"runtime {runtime.name} did not say what became of it", function.timeout_seconds
@@ -141,6 +145,22 @@ class Doing:
         ended = [replace(one, function_version=versions[one.id], bill=bills[one.id]) for one in published]
         await self._end(open_jobs, ended)
         return outcomes
+
+    async def _answered_without_us(
+        self, runtime: Runtime, function: Function, open_jobs: dict[str, Job]
+    ) -> list[Ending]:  # fmt: skip
+        """How jobs ended that the runtime's own events began; those of which nothing is known are done now."""
+        answered: Any = getattr(runtime, "answered", None)
+        found: list[Ending] = []
+        for job in open_jobs.values() if answered else ():
+            outcome: Outcome | None = await answered(function.name, job.id)
+            if outcome is None or outcome.kind in AGAIN:
+                continue
+            state = "FAILED" if outcome.kind else "SUCCEEDED"
+            error = {"kind": outcome.kind, "exit_code": outcome.exit_code} if outcome.kind else {}
+            said = outcome.reason or f"{runtime.name} had answered it"
+            found.append(Ending(job.id, state, said, outputs=outcome.outputs, error=error))
+        return found
 
     # -- one job, in a thread ------------------------------------------------------------------------------------
 
@@ -160,11 +180,11 @@ class Doing:
                 work.end()
                 return Ending(job.id, "SUCCEEDED", "an earlier attempt had answered it", outputs=there)
             call = self._call(applied, job, work)
+            work.log.parent.mkdir(parents=True, exist_ok=True)
             if fetched_there or not function.fetches or not job.key:
                 work.begin()
                 return replace(call, input=None)
             work.begin()
-            work.log.parent.mkdir(parents=True, exist_ok=True)
             target = work.input(job.key)
             place = self.open_place(job.place, function, provider_of(function, job, self.split))
             place.fetch(job.key, target, job.version)
@@ -279,6 +299,12 @@ class Doing:
 def _event(job: Job) -> str:
     """The notification that scripts expect, where nobody sent one."""
     return notification(job.place, job.key, size=job.size, user=job.user, modified=job.created) if job.key else ""
+
+
+def fetched_by(runtime: Runtime, function: Function, job: Job) -> bool:
+    """Whether the runtime fetches the job's file itself; one that does so from some places only says from which."""
+    fetches_from = getattr(runtime, "fetches_from", None)
+    return runtime.fetches and (fetches_from is None or bool(fetches_from(function, job.place)))
 
 
 def _too_large(function: Function, job: Job) -> str:

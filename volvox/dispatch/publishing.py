@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from volvox.dispatch.matching import Split, answers
@@ -13,8 +13,7 @@ from volvox.dispatch.work import Work
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.places import Place
-
-_LONGEST_NAME = 240  # bytes; a disk takes 255, and a suffix follows
+from volvox.runner import naming
 
 CALL = "call"  # the source of jobs that somebody waits for
 
@@ -51,13 +50,11 @@ def relative_key(job: Asked) -> str:
 def name_of(function: Function, job: Asked, path: str) -> str:
     """The key below an output folder for the file `path` that was written.
 
-    A model's answer keeps the folders of its input and is named after it and the job: `ann/cat.png` becomes
-    `ann/cat.png.1a2b3c4d.json`, so another version of the object has another answer and the same one is never written
-    twice. A script names its outputs itself; where the input has a folder a user, they stay below that user's.
+    A model's answer is named after its input and the job (`volvox.runner.naming`). A script names its outputs itself;
+    where the input has a folder a user, they stay below that user's.
     """
     if function.model:
-        folder, slash, name = relative_key(job).rpartition("/")
-        return f"{folder}{slash}{_stem(name, job)}{PurePosixPath(path).suffix}"
+        return naming.model_answer(relative_key(job), job.id, path)
     if _per_user(function, job) and job.user:
         return f"{job.user}/{path}"
     return path
@@ -106,12 +103,6 @@ def publish(function: Function, job: Asked, work: Work, open_place: Open, split:
     return written
 
 
-def _stem(name: str, job: Asked) -> str:
-    """What an answer's name begins with; shortened where no disk would take it, as the job's id tells them apart."""
-    room = _LONGEST_NAME - 9
-    return f"{name.encode()[:room].decode(errors='ignore') if len(name.encode()) > room else name}.{job.id[:8]}"
-
-
 def _keep(files: Sequence[tuple[str, Path]], work: Work) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     for path, file in files:
@@ -129,8 +120,7 @@ def _per_user(function: Function, job: Asked) -> bool:
 
 
 def _below(folder: str, key: str) -> str:
-    folder = folder.strip("/")
-    path = f"{folder}/{key}" if folder else key
-    if ".." in path.split("/"):
-        raise InvalidInput(f"an output would be written to {path!r}, which leaves its folder")
-    return path
+    try:
+        return naming.below(folder, key)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None

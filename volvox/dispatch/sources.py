@@ -1,5 +1,7 @@
 """Who tells the inbox: watched folders, sweeps of every input place, and queues of SQS.
 
+The runtimes of AWS say which queues the buckets of their functions tell.
+
 `VOLVOX_SWEEP_SECONDS` is the pause between two sweeps of a place (default 300 s, a watched folder 60 s), and
 `VOLVOX_SQS_QUEUES` the URLs of queues, parted by commas, that notifications of buckets arrive in.
 """
@@ -10,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,11 +32,14 @@ from volvox.identity import digest_of
 from volvox.inbox import Arrival, Inbox
 from volvox.places import Found, split
 from volvox.places.directory import Directory
+from volvox.runtimes.aws import queues
 from volvox.settings import Home
 
 _SWEEP, _QUEUES = "VOLVOX_SWEEP_SECONDS", "VOLVOX_SQS_QUEUES"
 _PLACE_SECONDS, _FOLDER_SECONDS = 300.0, 60.0
 _LOOK_SECONDS = 0.5
+_DIRECT_SECONDS = 600.0  # Lambda tries an event twice more, with pauses
+_OF_FUNCTIONS = "of a function: "
 _AGAIN_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -67,6 +73,7 @@ class Sources:
                 if now != seen:
                     seen = now
                     await self._follow()
+                await self._follow_queues()
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             for task in self._tasks.values():
@@ -76,17 +83,24 @@ class Sources:
 
     async def _follow(self) -> None:
         known = await asyncio.to_thread(registry.functions, self._home)
-        wanted = {
-            _Key(one.filled.name, place): one.filled
-            for one in known.values()
-            if one.filled.trigger == "inbox"
-            for place in one.filled.inputs
-        }
+        wanted = {_Key(one.filled.name, place): one.filled for one in known.values() for place in one.filled.inputs}
         for key in [key for key in self._tasks if isinstance(key, _Key) and key not in wanted]:
             self._tasks.pop(key).cancel()
         for key, function in wanted.items():
             if key not in self._tasks:
                 self._tasks[key] = asyncio.create_task(self._of_input(function, key.place))
+
+    async def _follow_queues(self) -> None:
+        """Read the queues of functions that are deployed on AWS, and those of no others any more."""
+        found = await asyncio.to_thread(queues.of_home, self._home)
+        wanted = {f"{_OF_FUNCTIONS}{url}": one for url, one in found.items()}
+        for key in [*self._tasks]:
+            if isinstance(key, str) and key.startswith(_OF_FUNCTIONS) and key not in wanted:
+                self._tasks.pop(key).cancel()
+        for key, one in wanted.items():
+            if key not in self._tasks:
+                aside = Aside(self._home.folder("dispatch", "aside"))
+                self._begin(key, SqsQueue(one.url, aside, client=one.client))
 
     async def _of_input(self, function: Function, place: Input) -> None:
         """Watch and sweep one input until cancelled; what cannot be opened now is opened later."""
@@ -120,12 +134,17 @@ class Sources:
         prefix = f"{folder}/" if folder else ""
         place = self._open(root, function, given.provider)
         watched = isinstance(place, Directory)
-        if watched:
+        if watched and function.trigger == "inbox":
             yield Watch(place, prefix, function=function.name)
         mark = self._home.folder("dispatch", "sweeps") / digest_of([function.name, given.url])[:32]
 
+        # What its runtime's own events call is left to these for a while: the sweep is for what they lost.
+        late = function.timeout_seconds + _DIRECT_SECONDS
+
         async def unknown(url: str, found: Sequence[Found]) -> list[Found]:
             meant = [one for one in found if answers(given, one.key[len(prefix) :])]
+            if function.trigger == "direct":
+                meant = [one for one in meant if one.modified <= time.time() - late]
             objects = [(one.key, one.version) for one in meant]
             known = await self._in_turn(lambda: self._inbox.known(function.name, url, objects))
             return [one for one in meant if (one.key, one.version) not in known]

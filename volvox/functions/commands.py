@@ -256,8 +256,8 @@ def check(what: str, mending: bool, as_json: bool) -> None:
     """Find out what is missing of a function.
 
     And how to mend it, before a job fails on it. FILE is looked at without defining anything; NAME is a function that
-    is defined. With --repair, what was made for NAME on a cluster and is gone or was changed is made again first.
-    Exit code 4 if something is missing.
+    is defined. With --repair, what was made for NAME on a cluster or on AWS and is gone or was changed is made again
+    first. Exit code 4 if something is missing.
     """
     from volvox.functions import registry
     from volvox.functions.applying import look

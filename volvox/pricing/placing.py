@@ -91,7 +91,8 @@ def _lambda_or_batch(function: Function, here: _Known) -> Place:
     on_lambda = _place("lambda", function, here)
     call = function.model_copy(update={"timeout_seconds": function.placement.call_seconds or 1.0})
     which = on_lambda if not lacks(call, on_lambda.limits) else _place("batch", function, here)
-    return Place("lambda-batch", Limits(), which.charge, which.cold_seconds, which.keep_seconds, which.cannot)
+    cannot = _cannot("lambda-batch", function) or which.cannot
+    return Place("lambda-batch", Limits(), which.charge, which.cold_seconds, which.keep_seconds, cannot)
 
 
 def _cannot(name: str, function: Function) -> str:
@@ -100,6 +101,8 @@ def _cannot(name: str, function: Function) -> str:
         return "runs models, and scripts only with settings: {as_process: true}"
     if name != "local" and function.image and function.settings.get("as_process"):
         return "runs no plain process, which settings: {as_process: true} asks for"
+    if name != "lambda" and function.trigger == "direct":
+        return "is not called by buckets, which trigger: direct asks for"
     return ""
 
 

@@ -7,11 +7,13 @@ import json
 import mimetypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volvox.errors import InvalidInput
-from volvox.runtimes.interface import Call, Kind
-from volvox.serving.smoke import file_argument
+from volvox.worker.describing import file_argument
+
+if TYPE_CHECKING:
+    from volvox.runtimes.interface import Call, Kind
 
 _LONGEST_NAME = 255
 

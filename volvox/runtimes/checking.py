@@ -1,4 +1,4 @@
-"""What `volvox functions check` asks of runtimes: whether the cluster is there, and what was made is as it was made."""
+"""What `volvox functions check` asks of runtimes: what a function needs, and whether what was made is as it was."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
-from volvox.runtimes.opening import runtime_of
+from volvox.runtimes.opening import ON_AWS, runtime_of
 from volvox.settings import Home
 
 if TYPE_CHECKING:
@@ -41,31 +41,49 @@ class OfCluster(Protocol):
 
 
 def checks(function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
-    """As `volvox.functions.checks.Checks`, for functions on runtimes that are clusters."""
+    """As `volvox.functions.checks.Checks`; nothing but a wrong trigger is said of functions of this machine."""
     try:
         name = runtime_of(function, home)
     except VolvoxError:  # it fits nowhere, of which another check tells
         return
-    if name not in _CLUSTERS:
-        return
-    if offline:
-        yield Finding("cluster", None, f"nobody asked {_CLUSTERS[name]}")
-        return
-    yield from _with_runtime(name, home, lambda runtime: _looked(runtime, function))
+    if function.trigger == "direct" and name != "lambda":
+        yield Finding("trigger", False, f"trigger: direct is Lambda's, and it runs on {name}", "say trigger: inbox")
+    if name in ON_AWS:
+        from volvox.runtimes.aws import checks as on_aws
+
+        yield from on_aws.checks(_placed(function, name), home, offline=offline)
+    elif name in _CLUSTERS:
+        yield from _on_cluster(name, function, home, offline=offline)
 
 
 def repair(function: Function, home: Home) -> list[str]:
     """Mend what was made for a function and is gone or changed; what that was, a sentence each.
 
     Raises:
-        InvalidInput: If it is on a runtime that mends by itself.
+        InvalidInput: If it is on a runtime that mends by itself, or AWS refuses.
         NotFound: If it was never deployed.
-        Unavailable: If the cluster does not answer.
+        Unavailable: If the cluster or AWS does not answer.
     """
     name = runtime_of(function, home)
-    if name not in _CLUSTERS:
-        raise InvalidInput(f"function {function.name!r} runs on {name}, where there is nothing to repair by hand")
-    return _with_runtime(name, home, lambda runtime: runtime.repair(function.name))
+    if name in ON_AWS:
+        from volvox.runtimes.aws import checks as on_aws
+
+        return on_aws.repair(_placed(function, name), home)
+    if name in _CLUSTERS:
+        return _with_runtime(name, home, lambda runtime: runtime.repair(function.name))
+    raise InvalidInput(f"function {function.name!r} runs on {name}, where there is nothing to repair by hand")
+
+
+def _placed(function: Function, name: str) -> Function:
+    """The same where `auto` has become a runtime."""
+    return function.model_copy(update={"runtime": name})
+
+
+def _on_cluster(name: str, function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
+    if offline:
+        yield Finding("cluster", None, f"nobody asked {_CLUSTERS[name]}")
+        return
+    yield from _with_runtime(name, home, lambda runtime: _looked(runtime, function))
 
 
 async def _looked(runtime: OfCluster, function: Function) -> list[Finding]:

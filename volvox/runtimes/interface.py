@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from volvox.functions.definition import Function
+if TYPE_CHECKING:  # a serving image reads this file before its first answer, and needs no definitions
+    from volvox.functions.definition import Function
 
 InstanceState = Literal["starting", "ready", "busy", "draining", "failed"]
 Kind = Literal[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,15 @@ from volvox.settings import Home
 if TYPE_CHECKING:
     from volvox.pricing.choice import Choice
 
-_KUBECONFIG = Path("~/.kube/config")
+HERE = ("local", "docker", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar", "flow")
+ON_AWS = ("lambda", "batch", "lambda-batch", "ecs")
 OSCAR_ENDPOINT = "VOLVOX_OSCAR_ENDPOINT"
 
-HERE = ("local", "docker", "kubernetes", "oscar", "flow")
+_KUBECONFIG = Path("~/.kube/config")
+_AWS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
+_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE",
+             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")  # fmt: skip
+_IN_FILES = re.compile(r"^\s*(aws_access_key_id|sso_\w+|role_arn|credential_process)\s*=", re.MULTILINE)
 
 
 def runtime_of(function: Function, home: Home | None = None, opened: Collection[str] = HERE) -> str:
@@ -63,10 +70,10 @@ def choice_of(function: Function, home: Home, opened: Collection[str] = HERE) ->
 
 
 def set_up() -> tuple[str, ...]:
-    """The runtimes that `auto` may choose: a cluster only where this account is told of one."""
-    cluster = any(map(os.environ.get, ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"))) or _KUBECONFIG.expanduser().is_file()
-    told = {"kubernetes": cluster, "oscar": bool(os.environ.get(OSCAR_ENDPOINT))}
-    return tuple(one for one in HERE if told.get(one, True))
+    """The runtimes that `auto` may choose: clusters and AWS only where this account is told of them."""
+    unknown = [*(() if _knows_a_cluster() else ("kubernetes",)), *(() if _knows_amazon() else ON_AWS)]
+    unknown += [] if os.environ.get(OSCAR_ENDPOINT) else ["oscar"]
+    return tuple(one for one in HERE if one not in unknown)
 
 
 def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None = None) -> Runtime:
@@ -91,8 +98,50 @@ def open_runtime(name: str, folder: Path, models: Models, secret: Secret | None 
         from volvox.runtimes.oscar import OscarRuntime
 
         return OscarRuntime(folder / name, models, secret=secret)
+    if name == "lambda":
+        from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
+
+        return LambdaRuntime(folder / name, models, secret=secret)
+    if name == "batch":
+        from volvox.runtimes.aws.batch_runtime import BatchRuntime
+
+        return BatchRuntime(folder / name, models, secret=secret)
+    if name == "lambda-batch":
+        from volvox.runtimes.aws.lambda_batch_runtime import LambdaBatchRuntime
+
+        return LambdaBatchRuntime(folder / name, models, secret=secret)
+    if name == "ecs":
+        from volvox.runtimes.aws.ecs_runtime import EcsRuntime
+
+        return EcsRuntime(folder / name, models, secret=secret)
     if name == "flow":
         from volvox.runtimes.flows import FlowRuntime
 
         return FlowRuntime()
-    raise InvalidInput(f"there is no runtime {name!r} here; name {' or '.join(HERE)}")
+    raise InvalidInput(f"there is no runtime {name!r} here; name {', '.join(HERE[:-1])} or {HERE[-1]}")
+
+
+def _knows_a_cluster() -> bool:
+    named = any(map(os.environ.get, ("KUBECONFIG", "KUBERNETES_SERVICE_HOST")))
+    return named or _KUBECONFIG.expanduser().is_file()
+
+
+def _knows_amazon() -> bool:
+    """Whether there are credentials of an Amazon account here; nobody is asked.
+
+    Where an endpoint is set they are another server's: of a store, or of one that speaks as AWS does. Amazon's prices
+    do not hold there, so a function goes there only if it names such a runtime.
+    """
+    if any(name.startswith("AWS_ENDPOINT_URL") and value for name, value in os.environ.items()):
+        return False
+    if find_spec("boto3") is None:
+        return False
+    files = (Path(os.environ.get(name) or usual).expanduser() for name, usual in _AWS_FILES.items())
+    return any(map(os.environ.get, _AWS_KEYS)) or any(map(_names_credentials, files))
+
+
+def _names_credentials(file: Path) -> bool:
+    try:
+        return bool(_IN_FILES.search(file.read_text(errors="replace")))
+    except OSError:
+        return False

@@ -171,8 +171,8 @@ class OscarRuntime(ServedRuntime):
     async def _check(self, function: Function) -> None:
         if function.trigger == "direct":
             raise InvalidInput(
-                f"function {function.name!r} has trigger direct, which runtime oscar does not set up; leave it out: "
-                "this dispatcher watches the places and calls the service"
+                f"function {function.name!r} has trigger direct, which is Lambda's; leave it out: the dispatcher "
+                "watches the places and calls the service"
             )
         if function.image.startswith("docker-archive:"):
             raise InvalidInput("a cluster fetches images from a registry, so the image cannot be an archive; push it")

@@ -11,6 +11,7 @@ import click
 from volvox import __version__
 
 _PATH = click.Path(path_type=Path)
+_EVENTS = ("AWS_LAMBDA_RUNTIME_API", "VOLVOX_EVENT")  # where they are, nobody asks over HTTP
 
 
 def _take_configuration(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -110,6 +111,8 @@ def serve(**options: Any) -> None:
       volvox serve --module ./my-module --python ./my-module/.venv/bin/python
       volvox serve --module my_package.api:model --workers 2
     """  # noqa: D301 - click wants the backspace itself
+    if any(os.environ.get(name) for name in _EVENTS):
+        _answer_events(options)
     from volvox.errors import ModuleFailed
     from volvox.serving import logs, running
 
@@ -121,6 +124,25 @@ def serve(**options: Any) -> None:
         if error.trace:  # why it does not start is what one came for
             click.echo(error.trace.rstrip(), err=True)
         raise ModuleFailed(str(error)) from error
+
+
+def _answer_events(options: dict[str, Any]) -> None:
+    """Answer events, as in AWS Lambda; does not return."""
+    import sys
+    import tempfile
+
+    from volvox.errors import InvalidInput
+    from volvox.modules import specification
+    from volvox.modules.interpreter import inspect
+    from volvox.serving import events
+
+    modules = options["module"] or (options["model_name"],)
+    if len(modules) != 1 or options["python"]:
+        raise InvalidInput("events are answered by one module, in this interpreter; name one --module and no --python")
+    here = inspect("")
+    information = Path(tempfile.mkdtemp(prefix="volvox-module-"))
+    place = specification.resolve(modules[0], here, information) if modules[0] else specification.only(here)
+    sys.exit(events.serve(str(place), options["weights"], options["batch"]))
 
 
 @click.command()

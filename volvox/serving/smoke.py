@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from volvox.errors import ModuleFailed
 from volvox.serving.asking import Answer
 from volvox.serving.served import Deployed
+from volvox.worker.describing import file_argument
 
 
 class Asked(Protocol):
@@ -54,12 +55,6 @@ async def prove(model: Asked, files: Sequence[Path], uploads: Path) -> None:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             told = {"path": str(copy), "content_type": kind, "name": path.name}
             _check(await model.predict({"files": {field: [told]}}), path.name, model.deployed.labels)
-
-
-def file_argument(described: list[dict[str, Any]]) -> str | None:
-    """The wire name of the argument that takes one file: a required one, else the first."""
-    files = [argument for argument in described if argument["type"] == "file"]
-    return next((argument["name"] for argument in sorted(files, key=lambda told: not told["required"])), None)
 
 
 def _check(answer: Answer, asked: str, labels: tuple[str, ...]) -> None:

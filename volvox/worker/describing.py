@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from volvox.worker import older_fields
@@ -24,6 +24,12 @@ _FORMATS = {
     "Integer": "int32", "Float": "float", "UUID": "uuid", "DateTime": "date-time", "Date": "date", "Email": "email",
     "Url": "url", "URL": "url",
 }  # fmt: skip
+
+
+def file_argument(described: Sequence[Mapping[str, Any]]) -> str | None:
+    """The wire name of the argument that takes one file: a required one, else the first."""
+    files = [argument for argument in described if argument["type"] == "file"]
+    return next((argument["name"] for argument in sorted(files, key=lambda told: not told["required"])), None)
 
 
 class Refused(Exception):

@@ -24,7 +24,7 @@ from volvox.runtimes.oscar import OscarRuntime
 from volvox.runtimes.oscar_cluster.client import OscarCluster
 from volvox.runtimes.pods import manifests
 
-NAME = "suite-function"
+NAME, SHARED = "suite-function", "suite-function-shared"
 
 
 class Bench:
@@ -34,11 +34,15 @@ class Bench:
         name: The runtime's.
         patience: How many seconds it may take until something that ends has ended.
         grows: Whether another instance of a model is started when calls wait, whatever they use.
+        live_log: Whether what a call prints is in its log while it runs.
+        ends_when_told: Whether an instance that `scale` sends away is gone: Lambda ends them when it likes.
     """
 
     name = ""
     patience = 10.0
     grows = True
+    live_log = True
+    ends_when_told = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,6 +57,10 @@ class Bench:
     async def left(self) -> list[str]:
         """What its engine still has of the suite's function."""
         raise NotImplementedError
+
+    async def at_work(self) -> list[str]:
+        """What still runs of calls that were answered."""
+        return await self.left()
 
     async def close(self) -> None:
         """Leave nothing."""
@@ -214,12 +222,10 @@ class Oscar(Bench):
         return OscarRuntime(self.folder / "runtime", self.models, opened=lambda which: OscarCluster(which, pause=0.02))
 
     async def left(self) -> list[str]:
-        """While the function is deployed its service belongs there; of calls nothing does."""
-        if self._closed is not None:
-            return self._closed
-        left = await asyncio.to_thread(self.server.left)
-        deployed = (await self.status()).state != "absent"
-        return [one for one in left if not deployed or not one.startswith("service ")]
+        return await asyncio.to_thread(self.server.left) if self._closed is None else self._closed
+
+    async def at_work(self) -> list[str]:
+        return [one for one in await self.left() if not one.startswith("service ")]
 
     async def asked(self, method: str, path: str, **more: Any) -> httpx.Response:
         """What the cluster answers somebody else who is its administrator."""

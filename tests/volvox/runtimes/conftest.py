@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
+from tests.volvox.runtimes.aws.benches import Lambda, SharedLambda
 from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local, Oscar
 from tests.volvox.runtimes.tiny import image_of, write_tiny
 from tests.volvox.runtimes.tiny_image import built, name_of
 
-BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "kubernetes": Kubernetes, "oscar": Oscar}
-_MARKS = {"docker": [pytest.mark.docker], "kubernetes": [pytest.mark.k8s]}
-_ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
+BENCHES: dict[str, type[Bench]] = {
+    "local": Local, "docker": Docker, "kubernetes": Kubernetes, "lambda": Lambda, "oscar": Oscar
+}  # fmt: skip
+_ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"], "lambda": ["docker", "aws"]}
+_MARKS = {name: [getattr(pytest.mark, engine) for engine in engines] for name, engines in _ENGINES.items()}
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
@@ -59,7 +62,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         images = _prepared(request, folder, patch)
 
         async def made() -> Bench:  # inside of the loop that it lives in
-            bench = _made(request.param, folder, images)
+            bench = _made(request.param, folder, images, SharedLambda if request.param == "lambda" else None)
             await bench.deploy(bench.function())
             return bench
 
@@ -81,10 +84,11 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
         return {}
     for name, value in engine_environment(_ENGINES[request.param]).items():
         patch.setenv(name, value)
+    patch.setenv("VOLVOX_REGISTRY", "127.0.0.1:5000")
     return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
 
 
-def _made(name: str, folder: Path, images: dict[str, str]) -> Bench:
-    bench = BENCHES[name](folder)
+def _made(name: str, folder: Path, images: dict[str, str], kind: type[Bench] | None = None) -> Bench:
+    bench = (kind or BENCHES[name])(folder)
     bench.models.images |= {version: image_of(version, image, name_of(version)) for version, image in images.items()}
     return bench

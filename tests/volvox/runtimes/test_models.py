@@ -116,7 +116,7 @@ def test_it_scales_to_many_and_to_none_and_starts_again_when_it_is_called(run: R
         status = await bench.until(lambda status: not status.instances)
         assert status.state == "ready" and status.cold_start_seconds
         outcome = await bench.ask()
-        assert outcome.kind == "" and outcome.started_seconds > 0.01
+        assert outcome.kind == "" and (outcome.started_seconds > 0.01 or not bench.ends_when_told)
 
     run(test)
 
@@ -229,7 +229,7 @@ def test_a_call_that_is_cancelled_is_interrupted_and_others_go_on(shared: Run) -
 
 def test_one_that_uses_more_memory_than_it_may_is_ended(run: Run) -> None:
     async def test(bench: Bench) -> None:
-        await bench.deploy(bench.function(resources={"memory_mb": 300}))
+        await bench.deploy(bench.function("2", resources={"memory_mb": 300}))
         outcome = await bench.ask("eat")
         assert outcome.kind == "memory" and "memory" in outcome.reason
         assert (await bench.ask()).kind == ""

@@ -1,0 +1,142 @@
+"""Jobs of Batch and tasks of ECS on the AWS engine: containers that really run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.volvox.runtimes.aws.cloud import Cloud, only
+from volvox.functions.definition import Function
+from volvox.runtimes.aws.account import Account
+from volvox.runtimes.aws.batch_runtime import BatchRuntime
+from volvox.runtimes.aws.ecs_runtime import EcsRuntime
+from volvox.runtimes.aws.lambda_batch_runtime import LambdaBatchRuntime
+
+pytestmark = [pytest.mark.aws, pytest.mark.docker]
+
+SCRIPT = """#!/bin/sh
+echo said
+case "$(cat "$INPUT_FILE_PATH")" in
+    fails) echo "no layers" >&2; exit 3;;
+    sleeps) sleep 100;;
+    takes) sleep 5;;
+esac
+tr a-z A-Z < "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/$(basename "$INPUT_FILE_PATH").txt"
+"""
+KEYS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+RUNTIMES: dict[str, Any] = {"batch": BatchRuntime, "ecs": EcsRuntime, "lambda-batch": LambdaBatchRuntime}
+
+
+@pytest.fixture
+def settings(cloud: Cloud) -> Iterator[dict[str, Any]]:
+    """What the engine wants beside what AWS does: a service role by name, and its address in the container."""
+    import os
+
+    iam, role = boto3.client("iam"), f"tests-batch-service-{cloud.name}"
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    told = {name: os.environ[name] for name in KEYS}
+    yield {"batch": {"service_role": arn, "environment": {"Variables": told}}}
+    iam.delete_role(RoleName=role)
+
+
+async def deployed(cloud: Cloud, kind: str, function: Function) -> Any:
+    made = RUNTIMES[kind](cloud.folder / "runtime", cloud.models)
+    await made.deploy(function, version=function.version)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["batch", "ecs"])
+def test_a_call_is_answered_by_a_container_of_its_own(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], kind: str
+) -> None:
+    cloud.watch(monkeypatch)
+    function = cloud.function(kind, script=SCRIPT, settings=settings, scaling={"max_scale": 2})
+
+    async def test() -> None:
+        made = await deployed(cloud, kind, function)
+        first = list(cloud.writes)
+        await made.deploy(function, version=function.version)
+        assert cloud.writes == first, "deployed twice nothing is written"
+        good, bad = cloud.call("in/ann/ü b.txt"), cloud.call("in/b.txt", b"fails")
+        outcomes = await made.invoke(cloud.name, [good, bad])
+        assert [one.kind for one in outcomes] == ["", "failed"], outcomes
+        assert outcomes[0].outputs == ({"url": f"s3://{cloud.bucket}", "key": "out/ü b.txt.txt", "size": 7},)
+        assert (outcomes[1].exit_code, "no layers" in outcomes[1].reason) == (3, True)
+        assert cloud.objects() == {"out/ü b.txt.txt": "CONTENT"}
+        assert good.log is not None and "said\n" in good.log.read_text()
+        assert (await made.status(cloud.name)).instances == ()
+        await made.remove(cloud.name)
+        await made.close()
+
+    asyncio.run(test())
+    assert cloud.left() == [] and cloud.objects(".volvox/") == {}
+
+
+@pytest.mark.parametrize("kind", ["batch", "ecs"])
+def test_one_that_is_cancelled_is_ended(cloud: Cloud, settings: dict[str, Any], kind: str) -> None:
+    function = cloud.function(kind, script=SCRIPT, settings=settings)
+
+    async def test() -> None:
+        made = await deployed(cloud, kind, function)
+        asked = asyncio.create_task(made.invoke(cloud.name, [cloud.call("in/a.txt", b"sleeps")]))
+        while not [one for one in (await made.status(cloud.name)).instances if one.state == "busy"]:
+            await asyncio.sleep(0.2)
+        (instance,) = (await made.status(cloud.name)).instances
+        await asyncio.sleep(1)
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert asked.cancelled()
+        for _ in range(100):
+            seen = made.engine(Account(), function, {"queue": "", "definition": "", "cluster": "", "group": ""}).look(
+                instance.id
+            )
+            if seen is None or seen.ended:
+                break
+            await asyncio.sleep(0.2)
+        assert seen is None or seen.ended
+        await made.remove(cloud.name)
+        await made.close()
+
+    asyncio.run(test())
+    assert cloud.left() == [] and cloud.objects(".volvox/") == {}
+
+
+def test_a_changed_script_is_a_new_revision_and_the_old_one_goes(cloud: Cloud, settings: dict[str, Any]) -> None:
+    async def test() -> None:
+        for text in ("one", "two"):
+            function = cloud.function("batch", script=f"echo {text}", settings=settings)
+            made = await deployed(cloud, "batch", function)
+            outcome = only(await made.invoke(cloud.name, [cloud.call("in/a.txt")]))
+            assert (outcome.kind, outcome.printed) == ("", f"{text}\n"), outcome
+            name = f"volvox-{cloud.name}"
+            found = boto3.client("batch").describe_job_definitions(jobDefinitionName=name, status="ACTIVE")
+            assert len(found["jobDefinitions"]) == 1
+        await made.remove(cloud.name)
+        await made.close()
+
+    asyncio.run(test())
+    assert cloud.left() == []
+
+
+def test_what_lambda_cannot_finish_goes_to_batch_once(cloud: Cloud, settings: dict[str, Any]) -> None:
+    function = cloud.function("lambda-batch", script=SCRIPT, settings=settings, timeout_seconds=2)
+
+    async def test() -> None:
+        made = await deployed(cloud, "lambda-batch", function)
+        quick, slow = (cloud.call(f"in/{name}.txt", body, timeout_seconds=2.0)
+                       for name, body in (("a", b"content"), ("b", b"takes")))  # fmt: skip
+        outcomes = await made.invoke(cloud.name, [quick, slow])
+        assert [one.kind for one in outcomes] == ["", ""], outcomes
+        assert cloud.objects() == {"out/a.txt.txt": "CONTENT", "out/b.txt.txt": "TAKES"}
+        jobs = boto3.client("batch").list_jobs(jobQueue=f"volvox-{cloud.name}", jobStatus="SUCCEEDED")
+        assert len(jobs["jobSummaryList"]) == 1
+        assert slow.log is not None and "it goes to Batch" in slow.log.read_text()
+        await made.remove(cloud.name)
+        await made.close()
+
+    asyncio.run(test())
+    assert cloud.left() == [] and cloud.objects(".volvox/") == {}

@@ -1,0 +1,96 @@
+"""Images of scripts, with and without a Python of their own, as Docker builds and runs them."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.engines import engine_environment
+from tests.volvox.runner.runtime_api import RuntimeApi
+from tests.volvox.runner.test_container import call, event
+from volvox.errors import InvalidInput
+from volvox.functions.definition import Function
+from volvox.runtimes.aws import images
+
+pytestmark = pytest.mark.docker
+
+SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH"; echo; command -v python3 || echo none\n'
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> str:
+    told = engine_environment(["docker"])
+    monkeypatch.setenv("ENGINE_BASE_IMAGE", told["ENGINE_BASE_IMAGE"])
+    return told["ENGINE_BASE_IMAGE"]
+
+
+@pytest.fixture
+def without_python(base: str) -> Iterator[str]:
+    """An image that has a shell and no Python."""
+    name = f"volvox-tests/no-python:{uuid.uuid4().hex[:8]}"
+    text = f'FROM {base}\nRUN rm -f "$(command -v python3)" /usr/bin/python3* /usr/local/bin/python3*\n'
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text.encode()))
+    done = subprocess.run(["docker", "build", "-q", "-t", name, "-"], input=target.getvalue(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    yield name
+    subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+
+
+def built(image: str, **more) -> images.Source:
+    function = Function.model_validate({"name": "f", "image": image, "script": SCRIPT, **more})
+    return images.source_of(function, None, None)  # type: ignore[arg-type]
+
+
+def answers(image: str) -> dict:
+    """What the image answers to one call, started as Lambda starts it."""
+    names = ("AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_FUNCTION_VERSION")
+    given = [part for name in names for part in ("-e", name)]
+    name = f"volvox-tests-{uuid.uuid4().hex[:8]}"
+    line = [
+        "docker",
+        "run",
+        "--rm",
+        "--name",
+        name,
+        "--network",
+        "host",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        *given,
+        image,
+    ]
+    try:
+        with RuntimeApi(line) as api:
+            return api.ask(event(call()))["volvox"]["outcomes"][0]
+    finally:
+        subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)
+
+
+def test_an_image_is_built_once_and_anew_when_its_script_changes(base: str) -> None:
+    first, second = built(base), built(base)
+    assert first == second and first.architecture == "x86_64" and first.size > 0
+    assert built(base, script="echo other").digest != first.digest
+    told = answers(first.id)
+    assert told["kind"] == "" and told["printed"].splitlines()[0] == "CONTENT", told
+
+
+def test_one_without_python_is_refused_with_what_to_do(without_python: str) -> None:
+    with pytest.raises(InvalidInput, match=r"no `python3` from 3\.8 on"):
+        built(without_python)
+
+
+def test_an_image_that_is_not_there_and_one_without_a_script_are_told(base: str) -> None:
+    with pytest.raises(InvalidInput, match="no-such-image"):
+        built("127.0.0.1:5000/volvox-tests/no-such-image:1")
+    with pytest.raises(InvalidInput, match="neither a script nor a command"):
+        built(base, script="")

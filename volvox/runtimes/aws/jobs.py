@@ -1,0 +1,250 @@
+"""Calls answered by a container that ends when it has: a job of Batch, a task of ECS.
+
+    event -> scratch folder -> job or task, which is told where it lies -> reply beside it -> outcomes
+
+What was begun is noted in the runtime's folder, so a call that is made again by a dispatcher after the one that was
+killed joins its job instead of beginning another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from volvox.disks import replace_text
+from volvox.errors import Unavailable, VolvoxError
+from volvox.functions.definition import Function
+from volvox.identity import digest_of
+from volvox.runner.once import EVENT, REPLY
+from volvox.runtimes import printed
+from volvox.runtimes.aws import payloads
+from volvox.runtimes.aws.account import Account
+from volvox.runtimes.aws.limits import INLINE_BYTES
+from volvox.runtimes.aws.scratch import Scratch
+from volvox.runtimes.interface import Call, InstanceState, Kind, Outcome
+from volvox.runtimes.scripts import Secret, resolved
+
+_LOOK_SECONDS = (0.5, 10.0)  # between two looks, first and longest
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A job or task as its engine tells it.
+
+    Attributes:
+        state: The engine's own word for where it is.
+        ended: Whether it has.
+        failed: Whether it did not end well.
+        reason: What the engine says of that, or of why it waits; empty: nothing.
+        exit_code: Of its container, where that is told.
+        begun: Whether its container runs, or did.
+    """
+
+    state: str
+    ended: bool = False
+    failed: bool = False
+    reason: str = ""
+    exit_code: int | None = None
+    begun: bool = False
+
+
+class Engine(Protocol):
+    """What starts containers."""
+
+    def submit(self, name: str, variables: dict[str, str]) -> str:
+        """Start one, or have it wait for its turn; its id."""
+        ...
+
+    def look(self, identifier: str) -> Seen | None:
+        """What it is at; None: nobody knows it."""
+        ...
+
+    def end(self, identifier: str, reason: str) -> None:
+        """End it; nothing if it has ended."""
+        ...
+
+    def log(self, identifier: str) -> str:
+        """What it printed, as far as the engine has it."""
+        ...
+
+
+@dataclass(eq=False)
+class Running:
+    """A job or task that is being waited for.
+
+    Attributes:
+        identifier: The engine's.
+        seen: What it was at last.
+        since: Seconds since the epoch at which it came into that state.
+    """
+
+    identifier: str
+    seen: Seen
+    since: float
+
+    @property
+    def state(self) -> InstanceState:
+        """As `status` tells it."""
+        return "busy" if self.seen.begun else "starting"
+
+
+@dataclass
+class Jobs:
+    """Has calls of one function answered by containers.
+
+    Attributes:
+        function: Whose.
+        account: Where.
+        engine: What starts them.
+        scratch: Where events and replies lie.
+        folder: The function's own in the runtime's.
+        secret: What reads a secret that a script's environment names.
+        off: Calls something in a thread.
+        running: What is being waited for.
+        let_go: Whether the dispatcher ends: a call that is cancelled then leaves its job to the next one.
+    """
+
+    function: Function
+    account: Account
+    engine: Engine
+    scratch: Scratch
+    folder: Path
+    secret: Secret | None
+    off: Callable[[Callable[[], Any]], Any]
+    running: set[Running] = field(default_factory=set)
+    let_go: bool = False
+
+    async def answer(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Have calls answered by one container; cancelled, it is ended.
+
+        Raises:
+            Unavailable: If AWS does not answer.
+            InvalidInput: If it refuses.
+        """
+        began = time.monotonic()
+        note = self.folder / "jobs" / f"{digest_of([call.job for call in calls])[:40]}.json"
+        told = await self.off(lambda: self._joined(note)) or await self.off(lambda: self._begun(note, calls))
+        running = Running(told["id"], Seen("SUBMITTED"), time.time())
+        self.running.add(running)
+        try:
+            seen = await self._ended(running, calls)
+        except asyncio.CancelledError:
+            if self.let_go:
+                raise
+            ending = self.off(lambda: self._cancelled(told, note))
+            with contextlib.suppress(VolvoxError):
+                await asyncio.shield(ending)
+            raise
+        finally:
+            self.running.discard(running)
+        outcomes = await self.off(lambda: self._outcomes(calls, told, seen))
+        await self.off(lambda: self._tidy(told, note))
+        waited = max(0.0, time.monotonic() - began - max((one.seconds for one in outcomes), default=0.0))
+        return [_with_start(one, waited) for one in outcomes]
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _begun(self, note: Path, calls: Sequence[Call]) -> dict[str, str]:
+        folder = self.scratch.new(calls[0].job)
+        room = INLINE_BYTES
+        entries: list[dict[str, Any]] = []
+        for number, call in enumerate(calls):
+            entry = payloads.call_of(self.function, call, self.scratch, f"{folder}/{number}", room)
+            if "content" in (entry.get("file") or {}) and call.input is not None:
+                room -= call.input.stat().st_size
+            entries.append(entry)
+        environment = resolved(self.function.environment, self.secret)
+        self.scratch.write(f"{folder}/event.json", payloads.event_of(self.function, entries, environment))
+        variables = {EVENT: f"s3://{self.scratch.bucket}/{folder}/event.json"}
+        name = f"{self.function.name[:80]}-{calls[0].job[:16]}".replace(".", "-")
+        told = {"id": self.engine.submit(name, variables), "folder": folder}
+        replace_text(note, json.dumps(told))
+        return told
+
+    def _joined(self, note: Path) -> dict[str, str] | None:
+        """What an earlier dispatcher began for these calls, if it is there still."""
+        try:
+            told = json.loads(note.read_text())
+        except (OSError, ValueError):
+            return None
+        return told if self.engine.look(told["id"]) is not None else None
+
+    async def _ended(self, running: Running, calls: Sequence[Call]) -> Seen:
+        """Wait for its end; what it waits for meanwhile goes into the calls' logs."""
+        pause, said = _LOOK_SECONDS[0], ""
+        while True:
+            try:
+                seen = await self.off(lambda: self.engine.look(running.identifier))
+            except Unavailable:
+                seen = running.seen  # asked again: it goes on meanwhile
+            if seen is None:
+                return Seen("GONE", ended=True, failed=True, reason="nobody knows it any more")
+            if seen.state != running.seen.state:
+                running.since, pause = time.time(), _LOOK_SECONDS[0]
+            running.seen = seen
+            line = f"{seen.state}{f': {seen.reason}' if seen.reason else ''}"
+            if line != said and not seen.begun and not seen.ended:
+                said = line
+                self._tell(calls, line)
+            if seen.ended:
+                return seen
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, _LOOK_SECONDS[1])
+
+    def _outcomes(self, calls: Sequence[Call], told: dict[str, str], seen: Seen) -> list[Outcome]:
+        reply = self.scratch.read(f"{told['folder']}/{REPLY}")
+        if reply is not None:
+            by_job = {one["job"]: one for one in reply["volvox"]["outcomes"]}
+            for log in {one["log"] for one in by_job.values() if one.get("log")}:
+                with contextlib.suppress(OSError):
+                    printed.new_file(self.folder / "logs").write_text(log)
+            return [payloads.outcome_of(call, by_job[call.job], self.scratch) for call in calls]
+        with contextlib.suppress(VolvoxError):
+            self._tell(calls, self.engine.log(told["id"]))
+        kind, reason = how_it_ended(seen)
+        return [Outcome(call.job, kind, reason, exit_code=seen.exit_code) for call in calls]
+
+    def _cancelled(self, told: dict[str, str], note: Path) -> None:
+        self.engine.end(told["id"], "nobody waits for it any more")
+        self._tidy(told, note)
+
+    def _tidy(self, told: dict[str, str], note: Path) -> None:
+        note.unlink(missing_ok=True)
+        self.scratch.clear(told["folder"])
+
+    @staticmethod
+    def _tell(calls: Sequence[Call], text: str) -> None:
+        for call in calls:
+            if call.log is not None and text:
+                with contextlib.suppress(OSError), call.log.open("a") as stream:
+                    stream.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def how_it_ended(seen: Seen) -> tuple[Kind, str]:
+    """Kind and reason of a container that left no reply, by what its engine says."""
+    said = seen.reason
+    lowered = said.lower()
+    if "outofmemory" in lowered or seen.exit_code == 137:
+        return "memory", f"it was ended for lack of memory{f' ({said})' if said else ''}"
+    if "timeout" in lowered or "attemptdurationseconds" in lowered or "exceeded" in lowered:
+        return "timeout", f"it was ended since it took too long ({said})"
+    if "cannotpull" in lowered:
+        return "failed", f"its image could not be fetched: {said}"
+    if "host ec2" in lowered or "spot" in lowered or "taskfailedtostart" in lowered.replace(" ", ""):
+        return "gone", f"its machine was taken away ({said})"
+    if seen.state == "GONE":
+        return "gone", said
+    code = "" if seen.exit_code is None else f" with exit code {seen.exit_code}"
+    return "failed", f"its container ended{code} and left no reply{f'; AWS says: {said}' if said else ''}"
+
+
+def _with_start(outcome: Outcome, seconds: float) -> Outcome:
+    from dataclasses import replace
+
+    return replace(outcome, started_seconds=round(seconds, 3))
