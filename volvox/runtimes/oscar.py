@@ -206,8 +206,7 @@ class OscarRuntime(ServedRuntime):
         return await self._exposed(made).start()
 
     async def _stop(self, made: ImageVersion, server: Server) -> None:
-        del server
-        await self._exposed(made).stop()
+        await self._exposed(made).stop(server)
 
     async def _take_up(self, kept: ImageVersion) -> Callable[[], Awaitable[None]]:
         service = self._exposed(kept)

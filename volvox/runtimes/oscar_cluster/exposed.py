@@ -38,6 +38,8 @@ class Exposed:
         self._path = services.path_of(self.name)
         self._http: httpx.AsyncClient | None = None
         self.token = ""
+        self._started = 0
+        self._turn = asyncio.Lock()
 
     async def http(self) -> httpx.AsyncClient:
         """The client that its instances are asked with."""
@@ -62,9 +64,11 @@ class Exposed:
             ModuleFailed: If none does.
             InvalidInput, Unavailable: If the cluster does not make it, or does not answer.
         """
-        await self.agree()
-        if (await self.deployment()).get("state") == "stopped":
-            await self._cluster.ask("POST", f"{self._path}/start")
+        self._started += 1
+        async with self._turn:
+            await self.agree()
+            if (await self.deployment()).get("state") == "stopped":
+                await self._cluster.ask("POST", f"{self._path}/start")
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._seconds
         state: dict[str, Any] = {}
@@ -80,7 +84,9 @@ class Exposed:
 
     async def server(self) -> Server:
         """Where its instances are asked."""
-        return Server(self.name, f"{(await self._cluster.access()).endpoint}{self._path}/exposed", self.name)
+        return Server(
+            f"{self.name}#{self._started}", f"{(await self._cluster.access()).endpoint}{self._path}/exposed", self.name
+        )
 
     async def agree(self) -> str:
         """Make it, or make it what it should be; what differed, or empty. Nothing is written where nothing does."""
@@ -95,8 +101,13 @@ class Exposed:
             self.token = ""
         return found
 
-    async def stop(self) -> None:
-        """End its instances, wait until they are gone, and keep the service."""
+    async def stop(self, server: Server) -> None:
+        """End its instances, wait until they are gone, and keep the service; nothing if it was started since then."""
+        async with self._turn:
+            if server.id == f"{self.name}#{self._started}":
+                await self._stopped()
+
+    async def _stopped(self) -> None:
         with contextlib.suppress(NotFound):
             await self._cluster.ask("POST", f"{self._path}/stop")
             clock = asyncio.get_running_loop().time
@@ -172,10 +183,12 @@ class _ServiceAuth(httpx.Auth):
             if response.status_code in (401, 403) and (fresh := await self._service.new_token()) != used:
                 _sign(request, self._service.name, fresh)
                 response = yield request
-            waits = not request.url.path.endswith(_READY)
+            waits = request.url.path.endswith("/predict/")
             while waits and await _nobody(response) and await self._service.ready_again():
                 _sign(request, self._service.name, self._service.token)
                 response = yield request
+            if response.status_code == httpx.codes.NOT_FOUND and not await self._service.deployment():
+                raise httpx.ConnectError(f"there is no service {self._service.name} any more")
         except (Unavailable, NotFound) as error:
             raise httpx.ConnectError(str(error)) from error
 
