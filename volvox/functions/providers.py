@@ -29,7 +29,7 @@ _SECRET: dict[str, tuple[str, ...]] = {
     "onedata": ("token",),
     "webdav": ("login", "password"),
     "rucio": ("refresh_token",),
-    "clusters": ("auth_user", "auth_password", "token"),
+    "clusters": ("auth_user", "auth_password", "oidc_token"),
 }
 _TRUTHS = ("verify", "ssl_verify")
 _TEMPLATE = "hidden"  # what OSCAR's API answers instead of a secret

@@ -24,7 +24,7 @@ _ENVIRONMENT = {
     "endpoint": ENDPOINT,
     "auth_user": "VOLVOX_OSCAR_USER",
     "auth_password": "VOLVOX_OSCAR_PASSWORD",
-    "token": "VOLVOX_OSCAR_TOKEN",
+    "oidc_token": "VOLVOX_OSCAR_TOKEN",
     "token_file": "VOLVOX_OSCAR_TOKEN_FILE",
     "ssl_verify": "VOLVOX_OSCAR_VERIFY",
 }
@@ -134,7 +134,7 @@ class Cluster:
 
 def _checked(cluster: Cluster, told: Mapping[str, Any]) -> Access:
     user, password = str(told.get("auth_user") or ""), str(told.get("auth_password") or "")
-    endpoint, token = str(told.get("endpoint") or "").rstrip("/"), str(told.get("token") or "")
+    endpoint, token = str(told.get("endpoint") or "").rstrip("/"), str(told.get("oidc_token") or "")
     variable, file = str(told.get("token_env") or ""), str(told.get("token_file") or "")
     if not endpoint:
         what = f"clusters.{cluster.name} says no endpoint" if cluster.name else f"{ENDPOINT} is not set"
@@ -150,7 +150,7 @@ def _checked(cluster: Cluster, told: Mapping[str, Any]) -> Access:
     if sum(ways) != 1:
         raise InvalidInput(
             f"{cluster.called} is asked in one way: give {'only ' if any(ways) else ''}auth_user and auth_password, or "
-            "a token, or a token_file"
+            "an oidc_token, or a token_file"
         )
     if any(not one.isprintable() for one in (user, password, token)) or not token.isascii():
         raise InvalidInput(f"the credentials of {cluster.called} hold what no header can")

@@ -120,7 +120,7 @@ def version_of(there: dict[str, Any]) -> str:
 
 def _service(function: Function, name: str, image: str, script: str, carried: dict[str, str]) -> dict[str, Any]:
     """As OSCAR's form of the definition says it, with our script and labels and without what the dispatcher does."""
-    kept = {key: value for key, value in function.settings.items() if key in SERVICE and key != "expose"}
+    kept = {key: value for key, value in function.settings.items() if key in SERVICE}
     plain = {key: value for key, value in function.environment.items() if "{{" not in value}  # a call brings the others
     as_service = function.model_copy(
         update={
