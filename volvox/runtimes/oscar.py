@@ -147,7 +147,7 @@ class OscarRuntime(ServedRuntime):
         there = await self.cluster(Cluster.of(found.function)).find(services.path_of(should["name"]))
         if there is None:
             return [f"the service {should['name']} is gone"]
-        differs = services.differs(should, there)
+        differs = services.differs(should, there, scale=False)
         return [f"{differs} of the service {should['name']} is not as it was made"] if differs else []
 
     async def repair(self, name: str) -> list[str]:
@@ -180,6 +180,13 @@ class OscarRuntime(ServedRuntime):
             raise InvalidInput(
                 f"function {function.name!r} names neither script nor command, and a service of OSCAR runs one; write "
                 "it"
+            )
+        visibility = str(function.settings.get("visibility") or "private")
+        if visibility != "private" and not function.model and any("{{" in one for one in function.environment.values()):
+            raise InvalidInput(
+                f"function {function.name!r} has secrets in its environment, and those who may see its service "
+                f"(visibility {visibility}) could read them in the bucket of its calls; keep it private, or leave them "
+                "out"
             )
         self._remember(Cluster.of(function))
         await checking.check(self.cluster(Cluster.of(function)), function, function.image)

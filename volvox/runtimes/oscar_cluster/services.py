@@ -83,9 +83,17 @@ def of_model(function: Function, image: str, *, owner: str, label: str, title: s
     return body
 
 
-def differs(should: dict[str, Any], there: dict[str, Any]) -> str:
-    """Where a service is not as it should be; empty if it is. What a cluster adds, and hides, counts for nothing."""
+def differs(should: dict[str, Any], there: dict[str, Any], *, scale: bool = True) -> str:
+    """Where a service is not as it should be; empty if it is. What a cluster adds, and hides, counts for nothing.
+
+    Args:
+        should: As it should be.
+        there: As the cluster has it.
+        scale: Whether the least number of instances counts, which changes with what calls need.
+    """
     shown = {key: value for key, value in should.items() if key != "storage_providers"}
+    if not scale and "expose" in shown:
+        shown["expose"] = {key: value for key, value in shown["expose"].items() if key != "min_scale"}
     return anywhere_differs(_plain(shown), _plain(there))
 
 

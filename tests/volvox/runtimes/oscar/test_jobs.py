@@ -313,6 +313,9 @@ def test_what_cannot_run_there_is_refused_before_anything_is_made(run) -> None:
             "an archive": bench.script(SCRIPT, image="docker-archive:/x.tar"),
             "names neither script nor command": bench.script(""),
             "trigger direct": bench.script(SCRIPT, trigger="direct"),
+            "could read them in the bucket": bench.script(
+                SCRIPT, settings={"visibility": "public"}, environment={"A": "{{ prefect.blocks.secret.A }}"}
+            ),
             "has none": bench.script(SCRIPT, resources={"gpus": 1}),
             "calls is 'never'": bench.script(SCRIPT, settings={"calls": "never"}),
             "which is not described": bench.script(

@@ -46,6 +46,12 @@ def test_deployed_again_nothing_is_written_and_what_is_changed_is_mended(run) ->
         assert (await other.invoke(NAME, [bench.call()]))[0].kind == ""
         await other.close()
         assert await its(bench).doubts(NAME) == [] and bench.server.writes == [f"POST {service}"]
+        await bench.runtime.scale(NAME, 2)
+        other = bench.made()
+        assert body is not bench.server.body(service) and bench.server.body(service)["expose"]["min_scale"] == 2
+        assert await other.doubts(NAME) == []  # type: ignore[attr-defined]
+        await other.close()
+        body = bench.server.body(service)
         body["image"] = "somebody/else"
         (told,) = await its(bench).doubts(NAME)
         assert told == f"image of the service {service} is not as it was made"
