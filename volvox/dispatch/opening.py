@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 from volvox.dispatch.publishing import Open
-from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
-from volvox.functions.providers import given
+from volvox.functions.providers import given, saved
 from volvox.places import Place, open_place
-
-_POINTS = "volvox.credentials"
 
 
 def opener() -> Open:
@@ -24,7 +20,7 @@ def opener() -> Open:
     lock = threading.Lock()
 
     def opened(url: str, function: Function, provider: str = "") -> Place:
-        told = given(function, provider, _block) if provider else {}
+        told = given(function, provider, saved) if provider else {}
         key = (url, function.name, provider)
         with lock:
             found = kept.get(key)
@@ -36,12 +32,3 @@ def opener() -> Open:
         return place
 
     return opened
-
-
-def _block(name: str) -> Mapping[str, Any]:
-    """What a saved block holds; the room that may import Prefect brings it by entry point."""
-    from importlib.metadata import distribution
-
-    for point in distribution("volvox").entry_points.select(group=_POINTS, name="block"):
-        return point.load()(name)
-    raise InvalidInput(f"block:{name} cannot be read here: pip install 'volvox[cycle]'")

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any, get_args
 
-from volvox.functions import kubernetes_keys, runtime_settings, values
+from volvox.functions import kubernetes_keys, oscar_settings, runtime_settings, values
 from volvox.functions.building import built, own_place
 from volvox.functions.definition import NAME, Function, Input, Output, RuntimeName
 from volvox.functions.document import Value
@@ -144,7 +144,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     before = len(reading.mistakes)
     entries = Entries(value, reading)
     told: dict[str, Any] = {}
-    _kubernetes_settings(value, reading)
+    _checked_settings(value, reading)
     for key, kind in _PLAIN.items():
         if (found := entries.take(key, kind, None)) is not None:
             told[key] = found
@@ -161,7 +161,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
         told["script"] = reading.tried(lambda value: _script(value, told["name"], reading), script, "")
     told |= _settings(entries, told)
     providers, stated = Providers(reading), entries.get("providers")
-    used = {place.provider for place in (*told["inputs"], *told["outputs"])}
+    used = {place.provider for place in (*told["inputs"], *told["outputs"])} | {f"clusters.{_cluster(told)}"}
     for each in (shared, stated):
         for name, keys in Entries(each, reading).value.entries if each else ():
             if named := reading.tried(lambda keys, name=name: _provided(keys, name), keys, ""):
@@ -180,13 +180,22 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     return built(told, entries)
 
 
-def _kubernetes_settings(value: Value, reading: Reading) -> None:
+_CHECKED = {"kubernetes": kubernetes_keys.checked, "oscar": oscar_settings.checked}
+
+
+def _checked_settings(value: Value, reading: Reading) -> None:
     """Those of a runtime that says what it takes, if the function was written for it and not brought from elsewhere."""
     runtime, origin, settings = value.get("runtime"), value.get("origin"), value.get("settings")
-    if runtime is None or settings is None or runtime.text.strip().lower() != "kubernetes":
+    if runtime is None or settings is None or (checked := _CHECKED.get(runtime.text.strip().lower())) is None:
         return
     if origin is None or origin.text.strip().lower() == "volvox":
-        reading.mistakes += kubernetes_keys.checked(settings)
+        reading.mistakes += checked(settings)
+
+
+def _cluster(told: dict[str, Any]) -> str:
+    """The OSCAR cluster that its settings name, or empty."""
+    settings = told.get("settings", {})
+    return str(settings.get("cluster") or settings.get("cluster_id") or "")
 
 
 def _part(entries: Entries, keys: dict[str, tuple[str, Kind[Any]]]) -> dict[str, Any]:
@@ -212,7 +221,7 @@ def _bulk(value: Value | None, reading: Reading) -> dict[str, Any]:
 def _settings(entries: Entries, told: dict[str, Any]) -> dict[str, Any]:
     if (stated := entries.get("settings")) is None:
         return {}
-    if told.get("runtime") == "kubernetes":  # they were looked at by its own keys
+    if told.get("runtime") in _CHECKED:  # they were looked at by its own keys
         return {"settings": entries.reading.tried(values.mapping, stated, {})}
     if "script" in told and not told["script"]:
         told = {**told, "script": "#"}  # one that is not there yet is one all the same

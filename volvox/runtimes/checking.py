@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
@@ -13,10 +13,31 @@ from volvox.runtimes.opening import ON_AWS, runtime_of
 from volvox.settings import Home
 
 if TYPE_CHECKING:
-    from volvox.runtimes.kubernetes import KubernetesRuntime
     from volvox.runtimes.models import Models
 
 T = TypeVar("T")
+
+_CLUSTERS = {"kubernetes": "the Kubernetes cluster", "oscar": "the OSCAR cluster"}
+
+
+class OfCluster(Protocol):
+    """What a runtime of a cluster is asked."""
+
+    async def reached(self, function: Function) -> str:
+        """Where a function runs, as people say it; raises Unavailable, or InvalidInput if it cannot."""
+        ...
+
+    async def doubts(self, name: str) -> list[str]:
+        """What of a function is not as it was made; raises NotFound if it is not deployed."""
+        ...
+
+    async def repair(self, name: str) -> list[str]:
+        """Mend that."""
+        ...
+
+    async def close(self) -> None:
+        """As `Runtime.close`."""
+        ...
 
 
 def checks(function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
@@ -31,8 +52,8 @@ def checks(function: Function, home: Home, *, offline: bool) -> Iterator[Finding
         from volvox.runtimes.aws import checks as on_aws
 
         yield from on_aws.checks(_placed(function, name), home, offline=offline)
-    elif name == "kubernetes":
-        yield from _on_cluster(function, home, offline=offline)
+    elif name in _CLUSTERS:
+        yield from _on_cluster(name, function, home, offline=offline)
 
 
 def repair(function: Function, home: Home) -> list[str]:
@@ -48,8 +69,8 @@ def repair(function: Function, home: Home) -> list[str]:
         from volvox.runtimes.aws import checks as on_aws
 
         return on_aws.repair(_placed(function, name), home)
-    if name == "kubernetes":
-        return _with_runtime(home, lambda runtime: runtime.repair(function.name))
+    if name in _CLUSTERS:
+        return _with_runtime(name, home, lambda runtime: runtime.repair(function.name))
     raise InvalidInput(f"function {function.name!r} runs on {name}, where there is nothing to repair by hand")
 
 
@@ -58,14 +79,14 @@ def _placed(function: Function, name: str) -> Function:
     return function.model_copy(update={"runtime": name})
 
 
-def _on_cluster(function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
+def _on_cluster(name: str, function: Function, home: Home, *, offline: bool) -> Iterator[Finding]:
     if offline:
-        yield Finding("cluster", None, "nobody asked the Kubernetes cluster")
+        yield Finding("cluster", None, f"nobody asked {_CLUSTERS[name]}")
         return
-    yield from _with_runtime(home, lambda runtime: _looked(runtime, function))
+    yield from _with_runtime(name, home, lambda runtime: _looked(runtime, function))
 
 
-async def _looked(runtime: KubernetesRuntime, function: Function) -> list[Finding]:
+async def _looked(runtime: OfCluster, function: Function) -> list[Finding]:
     try:
         where = await runtime.reached(function)
     except Unavailable as error:
@@ -82,12 +103,12 @@ async def _looked(runtime: KubernetesRuntime, function: Function) -> list[Findin
     return found if doubts else [*found, Finding("deployed", True, "everything is as it was made")]
 
 
-def _with_runtime(home: Home, do: Callable[[KubernetesRuntime], Awaitable[T]]) -> T:
-    from volvox.runtimes.kubernetes import KubernetesRuntime
+def _with_runtime(name: str, home: Home, do: Callable[[OfCluster], Awaitable[T]]) -> T:
+    from volvox.runtimes.opening import open_runtime
 
     async def done() -> Any:
         # No model is looked for: what is deployed is written down.
-        runtime = KubernetesRuntime(home.root / "dispatch" / "kubernetes", cast("Models", None))
+        runtime = cast("OfCluster", open_runtime(name, home.root / "dispatch", cast("Models", None)))
         try:
             return await do(runtime)
         finally:

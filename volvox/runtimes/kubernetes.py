@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import socket
-import uuid
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from volvox.runtimes import asking
 from volvox.runtimes.images import ImageVersion
 from volvox.runtimes.interface import Kind
 from volvox.runtimes.models import Model, Models
+from volvox.runtimes.owner import owner_of
 from volvox.runtimes.pods import looking, manifests
 from volvox.runtimes.pods.calls import PodCall
 from volvox.runtimes.pods.drift import differs, repaired
@@ -96,11 +96,7 @@ class KubernetesRuntime(ServedRuntime):
     @property
     def owner(self) -> str:
         """What everything of this folder carries; no other folder of any machine has the same."""
-        path = self.folder / "owner"
-        with contextlib.suppress(FileNotFoundError):
-            return path.read_text().strip()
-        replace_text(path, uuid.uuid4().hex[:20])
-        return path.read_text().strip()
+        return owner_of(self.folder)
 
     def cluster(self, at: PodSettings | Place) -> Cluster:
         """The connection to the cluster of a function or place."""

@@ -19,8 +19,9 @@ from volvox.settings import Home
 if TYPE_CHECKING:
     from volvox.pricing.choice import Choice
 
-HERE = ("local", "docker", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "flow")
+HERE = ("local", "docker", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar", "flow")
 ON_AWS = ("lambda", "batch", "lambda-batch", "ecs")
+OSCAR_ENDPOINT = "VOLVOX_OSCAR_ENDPOINT"
 
 _KUBECONFIG = Path("~/.kube/config")
 _AWS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
@@ -69,8 +70,9 @@ def choice_of(function: Function, home: Home, opened: Collection[str] = HERE) ->
 
 
 def set_up() -> tuple[str, ...]:
-    """The runtimes that `auto` may choose: a cluster and AWS only where this account is told of them."""
+    """The runtimes that `auto` may choose: clusters and AWS only where this account is told of them."""
     unknown = [*(() if _knows_a_cluster() else ("kubernetes",)), *(() if _knows_amazon() else ON_AWS)]
+    unknown += [] if os.environ.get(OSCAR_ENDPOINT) else ["oscar"]
     return tuple(one for one in HERE if one not in unknown)
 
 
@@ -100,6 +102,10 @@ def open_runtime(
         from volvox.nodes.telling import coming
 
         return KubernetesRuntime(folder / name, models, secret=secret, grows=coming(home, name))
+    if name == "oscar":
+        from volvox.runtimes.oscar import OscarRuntime
+
+        return OscarRuntime(folder / name, models, secret=secret)
     if name == "lambda":
         from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 

@@ -84,6 +84,15 @@ class ServedRuntime:
     async def _unchanged(self, present: ImageVersion | ScriptVersion) -> None:
         """It was deployed again as it is: what is missing of it is made."""
 
+    async def _prepared(self, made: ScriptVersion) -> None:
+        """Make what calls of a script need beside themselves."""
+
+    def _scale(self, function: Function) -> tuple[Scale, int]:
+        """How many servers of a model there may be, and at how many calls each may be."""
+        scaling = function.scaling
+        places = scaling.batch * scaling.concurrency
+        return Scale(scaling.min_scale, scaling.max_scale, scaling.idle_seconds), places
+
     async def _answers(self, made: ImageVersion) -> None:
         """It was proved, and calls go to it from now on: whatever else leads to it is told."""
 
@@ -240,9 +249,7 @@ class ServedRuntime:
         await asking.prove(http, Asked(url, made.model.name, made.arguments), samples, made.model.labels)
 
     def _made(self, function: Function, version: str, model: Model, image: str) -> ImageVersion:
-        scaling = function.scaling
-        scale = Scale(scaling.min_scale, scaling.max_scale, scaling.idle_seconds)
-        places = scaling.batch * scaling.concurrency
+        scale, places = self._scale(function)
 
         async def end(server: Server) -> None:
             """End a server, and keep what it printed."""
@@ -268,7 +275,9 @@ class ServedRuntime:
             await self._unchanged(present)
             return
         await self._check(function)  # an engine that is not there is told now, not at the first call
-        made = self._all[function.name] = ScriptVersion(function, version, self.folder / function.name)
+        made = ScriptVersion(function, version, self.folder / function.name)
+        await self._prepared(made)
+        self._all[function.name] = made
         made.folder.mkdir(parents=True, exist_ok=True)
         self._write(function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None})
         if present is not None:

@@ -9,14 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
 from volvox.infrastructure.cluster import Cluster
+from volvox.records import Image
 from volvox.runtimes import Call, Outcome, Runtime, Status
 from volvox.runtimes.docker import DockerRuntime
 from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
+from volvox.runtimes.oscar import OscarRuntime
+from volvox.runtimes.oscar_cluster.client import OscarCluster
 from volvox.runtimes.pods import manifests
 
 NAME = f"suite-function-{os.getpid()}"  # an account or cluster that several use has no two of one name
@@ -33,6 +38,7 @@ class Bench:
         pace: Seconds between two calls of a steady load.
         keeps: Whether instances stay when they have answered; else each is there for one invocation.
         together: Whether one instance answers calls that come together.
+        grows: Whether another instance of a model is started when calls wait, whatever they use.
         live_log: Whether what a call prints is in its log while it runs.
         ends_when_told: Whether an instance that `scale` sends away is gone: Lambda ends them when it likes.
     """
@@ -40,7 +46,7 @@ class Bench:
     name = ""
     patience = soon = 10.0
     pace = 0.1
-    keeps = together = True
+    keeps = together = grows = True
     live_log = True
     ends_when_told = True
 
@@ -193,6 +199,60 @@ class Kubernetes(Bench):
             ]
         finally:
             await cluster.close()
+
+
+class Oscar(Bench):
+    """Services of a cluster of our own that follows OSCAR's routes, whose containers are processes of this machine."""
+
+    name = "oscar"
+    patience = 30.0
+    image = "python:3.11-slim"
+    as_script = {"settings": {"calls": "job"}}  # what is waited for on one connection shows no log meanwhile
+    grows = False
+
+    def __init__(self, folder: Path) -> None:
+        from tests.volvox.runtimes.oscar.server import OscarServer
+
+        self.server = OscarServer(folder / "cluster")
+        self._closed: list[str] | None = None
+        os.environ |= {
+            "VOLVOX_OSCAR_ENDPOINT": self.server.endpoint,
+            "VOLVOX_OSCAR_USER": "admin",
+            "VOLVOX_OSCAR_PASSWORD": "a password",
+        }
+        super().__init__(folder)
+        for version in ("1", "2", "broken"):
+            pushed = f"registry/tiny@sha256:{version}"
+            self.models.images[version] = Image(
+                name=f"tiny:{version}", version="", context_object="", built=True, pushed=pushed
+            )
+            self.server.images.weights[pushed] = Path(self.models.resolve(f"tiny/{version}").weights)
+
+    def made(self) -> Runtime:
+        return OscarRuntime(self.folder / "runtime", self.models, opened=lambda which: OscarCluster(which, pause=0.02))
+
+    async def left(self) -> list[str]:
+        return await asyncio.to_thread(self.server.left) if self._closed is None else self._closed
+
+    async def at_work(self) -> list[str]:
+        return [one for one in await self.left() if not one.startswith("service ")]
+
+    async def asked(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """What the cluster answers somebody else who is its administrator."""
+        async with httpx.AsyncClient(trust_env=False, auth=("admin", "a password")) as http:
+            return await http.request(method, self.server.endpoint + path, **more)
+
+    async def server_removed(self, service: str) -> None:
+        """Somebody else deletes a service."""
+        assert (await self.asked("DELETE", f"/system/services/{service}")).status_code == 204
+
+    async def close(self) -> None:
+        self.server.faults.clear()
+        self.server.users = {"admin": "a password"}
+        os.environ["VOLVOX_OSCAR_PASSWORD"] = "a password"
+        await super().close()
+        self._closed = await asyncio.to_thread(self.server.left)
+        await asyncio.to_thread(self.server.close)
 
 
 def processes_with(text: str) -> list[int]:

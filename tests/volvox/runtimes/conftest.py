@@ -11,12 +11,12 @@ import pytest
 
 from tests.engines import engine_environment
 from tests.volvox.runtimes.aws.benches import Batch, Ecs, Lambda, LambdaBatch, OnAws
-from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local
+from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local, Oscar
 from tests.volvox.runtimes.tiny import image_of, write_tiny
 from tests.volvox.runtimes.tiny_image import built, name_of
 
 BENCHES: dict[str, type[Bench]] = {
-    one.name: one for one in (Local, Docker, Kubernetes, Lambda, Batch, LambdaBatch, Ecs)
+    one.name: one for one in (Local, Docker, Kubernetes, Lambda, Batch, LambdaBatch, Ecs, Oscar)
 }  # fmt: skip
 _ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
 _ENGINES |= {name: ["docker", "aws"] for name, one in BENCHES.items() if issubclass(one, OnAws)}
@@ -78,6 +78,8 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, str]:
     """Make the tiny module importable; the images that the tests of this file need."""
     site = write_tiny(folder / "site")
+    for name in ("ENDPOINT", "USER", "PASSWORD"):
+        patch.setenv(f"VOLVOX_OSCAR_{name}", "")  # whatever a bench says of it is taken back
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
     if request.param not in _ENGINES:
         return {}
@@ -90,5 +92,5 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
 def _made(name: str, folder: Path, images: dict[str, str], *, shared: bool = False) -> Bench:
     kind = BENCHES[name]
     bench = kind(folder, shared=shared) if issubclass(kind, OnAws) else kind(folder)
-    bench.models.images = {version: image_of(version, image, name_of(version)) for version, image in images.items()}
+    bench.models.images |= {version: image_of(version, image, name_of(version)) for version, image in images.items()}
     return bench

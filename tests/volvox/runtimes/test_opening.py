@@ -27,7 +27,7 @@ def test_every_runtime_is_opened_by_its_name(tmp_path: Path) -> None:
     async def test() -> None:
         for name in HERE:
             runtime = open_runtime(name, tmp_path, TinyModels(tmp_path))
-            fetches = name not in ("local", "docker", "kubernetes")
+            fetches = name not in ("local", "docker", "kubernetes", "oscar")
             assert isinstance(runtime, Runtime) and (runtime.name, runtime.fetches) == (name, fetches)
             await runtime.close()
         with pytest.raises(InvalidInput, match="no runtime 'moon'"):
@@ -36,19 +36,21 @@ def test_every_runtime_is_opened_by_its_name(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
-def test_auto_takes_a_cluster_and_aws_only_where_they_are_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_takes_clusters_and_aws_only_where_they_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = {"local", "docker", "flow"}
-    for name in [name for name in os.environ if name.startswith(("AWS_", "KUBE"))]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "KUBE", "VOLVOX_OSCAR_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert set(set_up()) == here
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").touch()
     assert set(set_up()) == here | {"kubernetes"}
+    monkeypatch.setenv("VOLVOX_OSCAR_ENDPOINT", "https://oscar.example.org")
+    assert set(set_up()) == here | {"kubernetes", "oscar"}
+    monkeypatch.delenv("VOLVOX_OSCAR_ENDPOINT")
+    known = set(HERE) - {"oscar"}
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    assert set(set_up()) == set(HERE)
+    assert set(set_up()) == known
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")  # the key is that store's
     assert set(set_up()) == here | {"kubernetes"}
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
@@ -57,7 +59,7 @@ def test_auto_takes_a_cluster_and_aws_only_where_they_are_known(
     (tmp_path / "config").write_text("[default]\nregion = eu-west-1\n")
     assert set(set_up()) == here | {"kubernetes"}
     (tmp_path / "config").write_text("[profile lab]\nsso_session = lab\n")
-    assert set(set_up()) == set(HERE)
+    assert set(set_up()) == known
 
 
 def test_one_that_buckets_call_goes_to_lambda_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,13 +91,15 @@ def leaving(folder: str = WORK) -> tuple[str, ...]:
     return ("/bin/sh", "-c", ': > "$1/taken"', "volvox", folder)
 
 
-def archive(work: Work, token: str, given: Mapping[str, str], paths: Paths = INSIDE) -> tuple[int, Iterator[bytes]]:
+def archive(
+    work: Work, token: str, given: Mapping[str, str | None], paths: Paths = INSIDE
+) -> tuple[int, Iterator[bytes]]:
     """What a script is given, as the bytes of an archive, read as they are asked for.
 
     Args:
         work: What it is.
         token: A line that tells the end of what it prints.
-        given: Variables beside those of the work.
+        given: Variables beside those of the work; None: its container has its own.
         paths: Where it finds things.
 
     Returns:
@@ -105,7 +107,8 @@ def archive(work: Work, token: str, given: Mapping[str, str], paths: Paths = INS
     """
     prepare(work)
     folder = Path(work.folder)
-    start = _start(command_of(work, paths), {**variables(work, paths), **given})
+    told = {**variables(work, paths), **given}
+    start = _start(command_of(work, paths), {name: value for name, value in told.items() if value is not None})
     files: list[tuple[str, int, bytes | Path]] = [
         ("start", 0o700, start.encode(errors="surrogateescape")),
         ("token", 0o600, f"{token}\n".encode()),
