@@ -255,7 +255,7 @@ def test_what_it_prints_is_in_the_call_s_log_and_in_the_function_s(shared: Run) 
 def test_removed_nothing_is_left_and_removing_again_does_nothing(run: Run) -> None:
     async def test(bench: Bench) -> None:
         await bench.deploy(bench.function())
-        asked = asyncio.create_task(bench.ask("sleep 20"))
+        asked = asyncio.create_task(bench.ask("sleep 100", timeout_seconds=200))
         await asyncio.sleep(0.3)
         await bench.runtime.remove(NAME)
         await bench.runtime.remove(NAME)
