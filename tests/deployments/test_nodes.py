@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -27,8 +28,8 @@ FAILS = """
 _together = train
 
 def train(data, output, checkpoints, steps, seed, wrong):
-    if seed == 13:
-        if os.environ["RANK"] == "3":
+    if seed in (13, 14):
+        if seed == 13 and os.environ["RANK"] == "3":
             raise RuntimeError("the disk is on fire")
         time.sleep(600)
     return _together(data, output, checkpoints, steps, seed, wrong)
@@ -102,6 +103,39 @@ def test_a_stage_trains_on_two_nodes_and_what_fails_on_one_ends_both(cluster: In
     assert "rank 3 on node 1 ended with exit code 1: RuntimeError: the disk is on fire" in failed.stderr
     assert time.monotonic() - began < 400, "nobody waited for the processes that would have gone on"
     gone()
+
+
+def test_ctrl_c_ends_the_pods_of_all_nodes(cluster: Installation, digits: Path) -> None:
+    asked = ("cycle", str(digits), "--name", "nodes", "--module", "together", "--no-image", "--on", "training=cluster")
+    asked = (*asked, "--processes", "2", "--nodes", "2", "--seed", "14")
+    job: list[str] = []
+
+    def both_run() -> None:
+        deadline = time.monotonic() + 200
+        while not (pods := [pod for pod in listed("pods") if pod["status"].get("phase") == "Running"]):
+            assert time.monotonic() < deadline, listed("pods")
+            time.sleep(0.5)
+        (owner,) = pods[0]["metadata"]["ownerReferences"]
+        job.append(owner["name"])
+        assert len(of_job(job[0])) == 2, "the job and the pod that it has itself"
+
+    assert cluster.run_until("on pool cluster: run", *asked, number=signal.SIGINT, then=both_run) == 130
+    gone()
+    deadline = time.monotonic() + 60
+    while left := of_job(job[0]):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+
+
+def of_job(name: str) -> list[str]:
+    """A job and its own pods, as far as they are there."""
+    found: list[str] = []
+    for asked in (["jobs", "--field-selector", f"metadata.name={name}"], ["pods", "-l", f"job-name={name}"]):
+        done = subprocess.run(
+            ["kubectl", "get", *asked, "-o", "name"], check=True, capture_output=True, text=True, timeout=60
+        )
+        found += done.stdout.split()
+    return found
 
 
 def gone() -> None:

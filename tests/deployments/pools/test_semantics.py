@@ -61,6 +61,31 @@ def refusing_registry(status: int) -> Iterator[str]:
         server.shutdown()
 
 
+@contextmanager
+def store_with_expired_credentials() -> Iterator[str]:
+    """The address of an S3 server that takes the credentials of nobody any more."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>Expired.</Message></Error>"
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(400)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def heard(pool: Pool, what: str, number: int = 0, **more: Any) -> tuple[Any, list[progress.Event]]:
     events: list[progress.Event] = []
     with progress.listening(events.append), progress.stage("standin"):
@@ -204,6 +229,23 @@ def test_a_registry_that_refuses_is_told_with_what_to_do(pool: Pool, status: int
             pool.run("work", 3, job_variables={"image": f"{registry}/private:1"})
         assert time.monotonic() - began < 30
         assert remedy[pool.kind] in str(caught.value)
+
+
+def test_a_store_that_takes_the_credentials_of_a_job_no_more_is_told(pool: Pool) -> None:
+    with store_with_expired_credentials() as endpoint, pytest.raises(StageFailed, match=r"expired \(ExpiredToken\)"):
+        pool.run("work", 4, job_variables=with_store_at(endpoint))
+
+
+def test_a_store_that_a_job_does_not_reach_is_told(pool: Pool) -> None:
+    with pytest.raises(StageFailed, match=r"the store at s3://closed/store does not answer .*connection refused"):
+        pool.run("work", 5, job_variables=with_store_at("http://127.0.0.1:9"))
+
+
+def with_store_at(endpoint: str) -> dict[str, Any]:
+    """Job variables by which the job, and nobody else, has its store there."""
+    told = {"VOLVOX_STORE": "s3://closed/store", "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+    return {"env": told | keys}
 
 
 def test_what_is_killed_goes_on_from_its_newest_checkpoint(pool: Pool) -> None:

@@ -168,10 +168,11 @@ async def _times(runs: list[str]) -> dict[str, tuple[float, float]]:
     async with get_client() as client:
         for run in runs:
             states = await client.read_flow_run_states(run)  # pyright: ignore[reportArgumentType]
-            begun = min(state.timestamp for state in states if state.type.value == "PENDING")
+            begun = [state.timestamp for state in states if state.type.value == "PENDING"]
+            # A server that is busy for a minute may be told twice of one end.
             ended = [state.timestamp for state in states if state.type.value == "COMPLETED"]
-            assert len(ended) == 1, states
-            found[run] = begun.timestamp(), ended[0].timestamp()
+            assert sum(state.name == "Running" for state in states) == 1, states
+            found[run] = min(begun).timestamp(), min(ended).timestamp()
     return found
 
 
