@@ -69,7 +69,7 @@ class OscarCall(Start):
                 task = asyncio.ensure_future(_cleaned(call.jobs))
                 self._cleaning.add(task)
                 task.add_done_callback(self._cleaning.discard)
-        ended.seconds = round(time.monotonic() - ((call and call.begun) or began), 3)
+        ended.seconds = ended.seconds or round(time.monotonic() - ((call and call.begun) or began), 3)
         return ended
 
     async def close(self) -> None:
@@ -97,8 +97,8 @@ class _Call:
         self.withdrawn = False
         self._function, self._service, self._work = function, services.script_name(function), running.work
         self._bucket = services.bucket_of(self._service)
-        self._name = f"{program.MARK}-{self._work.job or uuid.uuid4().hex}-{function.version[:12]}.tar"
-        self._posted = Path(self._work.folder).parent.parent / "posted" / f"{self._name}.json"
+        self._identity = f"{self._work.job or uuid.uuid4().hex}-{function.version[:12]}"
+        self._posted = Path(self._work.folder).parent.parent / "posted" / f"{self._identity}.json"
         self._token = uuid.uuid4().hex
         self._written = 0
         self._over = False  # nothing is at it any more
@@ -138,7 +138,8 @@ class _Call:
         before = self._posted_before()
         taken = Path(self._work.folder, "taken.tar")
         try:
-            if (ended := await self._found(taken)) is None:
+            ended = await self._found(taken) if before else None
+            if ended is None:
                 if not before or not await self._adopted():
                     await self._post()
                 ended = await self._followed(taken)
@@ -160,16 +161,12 @@ class _Call:
         return True
 
     async def _adopted(self) -> bool:
-        """Whether a job that was begun before is at it still; waits while that is not known."""
+        """Whether there is a job of the attempt before, at it or ended; waits while that is not known."""
         deadline = time.monotonic() + self.settings.start_seconds
         while time.monotonic() < deadline:
-            job = await self.jobs.of(self._token)
-            if job is not None and job.status not in ENDED:
+            if await self.jobs.of(self._token) is not None:
                 return True
-            if job is not None:
-                with contextlib.suppress(VolvoxError):
-                    await self.jobs.delete(job)
-            if job is not None or not self.jobs.unknown:
+            if not self.jobs.unknown:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         self._token = uuid.uuid4().hex
@@ -195,20 +192,28 @@ class _Call:
     async def _followed(self, taken: Path) -> Ended:
         """Wait for its end."""
         clock = time.monotonic
-        posted, logged, job, known = clock(), 0.0, None, False
+        posted, log_again, job, known = clock(), 0.0, None, False
         while True:
             job = await self.jobs.of(self._token)
             known = known or job is not None
             if job is None and known:
                 self._over = True
                 return await self._found(taken) or Ended("gone", "its job was deleted from outside")
-            if job is None and clock() - posted > _UNKNOWN_SECONDS and (ended := await self._found(taken)):
-                return ended
+            if job is None and clock() - posted > _UNKNOWN_SECONDS:
+                nobody = not self.jobs.unknown
+                if (ended := await self._found(taken)) is not None:
+                    return ended
+                if nobody:
+                    self._over = True
+                    return Ended(
+                        "gone", f"its job ended before the script began; it said: {self.jobs.said or 'nothing'}"
+                    )
             if job is not None and job.status not in PENDING:
                 self._begins()
-                if clock() - logged > _LOG_SECONDS or job.status in ENDED:
-                    await self._log(job)
-                    logged = clock()
+                if clock() > log_again or job.status in ENDED:
+                    asked = clock()
+                    await self._log(job)  # all of it, each time
+                    log_again = clock() + max(_LOG_SECONDS, 4 * (clock() - asked))
                 if job.status in ENDED:
                     self._over = True
                     return await self._of_ended(job, taken)
@@ -266,7 +271,9 @@ class _Call:
         finally:
             taken.unlink(missing_ok=True)
         await asyncio.to_thread(self._say, told.said)
-        return await asyncio.to_thread(self._judged, told)
+        ended = await asyncio.to_thread(self._judged, told)
+        ended.seconds = told.seconds
+        return ended
 
     def _judged(self, told: Taken) -> Ended:
         work, resources = self._work, self._function.resources
@@ -312,6 +319,16 @@ class _Call:
         return Given(self._token, how, self._work.timeout_seconds, self._name)
 
     @property
+    def _name(self) -> str:
+        """Of its file and of its answer: after the job, and another one for each attempt that begins anew."""
+        return f"{program.MARK}-{self._identity}-{self._token[:12]}.tar"
+
+    @property
+    def _nothing(self) -> bytes:
+        """What is in the place of its file when there is nothing to do any more, for whatever job begins then."""
+        return program.nothing(self._given("none"))
+
+    @property
     def _key(self) -> str:
         return f"{program.IN}/{self._name}"
 
@@ -341,8 +358,7 @@ class _Call:
             if job is not None and job.status not in PENDING:
                 await self.jobs.delete(job)
             else:
-                gone = program.nothing(self._given("none"))
-                await self.cluster.put(self._bucket, self._key, len(gone), lambda: _once(gone))
+                await self.cluster.put(self._bucket, self._key, len(self._nothing), lambda: _once(self._nothing))
                 if job is not None:
                     await self.jobs.delete(job)
                 elif self._posted.exists():
@@ -355,9 +371,9 @@ class _Call:
             job = await self.jobs.of(self._token)
             if job is not None:
                 await self.jobs.delete(job)
-        for key in (self._key, f"{program.OUT}/{self._name}"):
+        for key, content in ((self._key, self._nothing), (f"{program.OUT}/{self._name}", b"")):
             with contextlib.suppress(VolvoxError):
-                await self.cluster.put(self._bucket, key, 0, lambda: _once(b""))
+                await self.cluster.put(self._bucket, key, len(content), lambda content=content: _once(content))
         self._posted.unlink(missing_ok=True)
 
 

@@ -43,9 +43,14 @@ class Job:
 
 
 class Jobs:
-    """Those of one service, looked at together for all calls that wait."""
+    """Those of one service, looked at together for all calls that wait.
+
+    Attributes:
+        said: The last line of the last one that ended and was of no known call.
+    """
 
     def __init__(self, cluster: OscarCluster, service: str) -> None:
+        self.said = ""
         self._cluster, self._service = cluster, service
         self._path = f"/system/logs/{quote(service)}"
         self._all: dict[str, Job] = {}
@@ -121,8 +126,11 @@ class Jobs:
         """Find out whose it is, and delete it if nobody wants it any more."""
         now = time.monotonic()
         if not job.token and job.status not in PENDING and now - job.read >= _UNKNOWN_SECONDS and job.read >= 0:
-            over = job.status in ENDED
-            job.token = program.token_of(await self.log(job))
+            over, log = job.status in ENDED, await self.log(job)
+            job.token = program.token_of(log)
+            if over and not job.token:
+                lines = log[-2000:].decode(errors="replace").split("\n")
+                self.said = next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
             job.read = -1.0 if over and not job.token else now  # one that has ended says nothing more
         if job.token and job.token in self._unwanted:
             with contextlib.suppress(VolvoxError):

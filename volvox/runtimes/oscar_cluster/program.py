@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
 import shlex
 import tarfile
@@ -34,7 +35,7 @@ LACKING = "volvox: a call needs"
 IN, OUT = "in", "out"
 _LOG_BYTES = 64 << 20
 _BLOCK = 512
-_OWN = ("ended", "answer", "said", "late")
+_OWN = ("ended", "answer", "said", "took", "late")
 
 _PROGRAM = rf"""
   set -- $(tar -xOf "$INPUT_FILE_PATH" {MARK})
@@ -65,6 +66,7 @@ _PROGRAM = rf"""
   }}
   before=$(killed)
   : > "$F/log"
+  read -r began rest < /proc/uptime
   tail=
   if [ $say != /dev/null ]; then tail -n +1 -f "$F/log" >> $say 2>/dev/null & tail=$!; fi
   tee "$F/printed" < "$F/pipe" >> "$F/log" 2>/dev/null & tee=$!
@@ -83,6 +85,7 @@ _PROGRAM = rf"""
   ) > /dev/null 2>&1 & watch=$!
   wait $pid
   code=$?
+  read -r over rest < /proc/uptime
   kill $watch 2>/dev/null
   kill -KILL -- $group 2>/dev/null
   end KILL
@@ -92,9 +95,10 @@ _PROGRAM = rf"""
   late=
   [ -e "$F/late" ] && late=late
   echo "$code $(($(killed) - before))" > "$F/ended"
+  echo "$began $over" > "$F/took"
   head -c {ANSWER_BYTES} "$F/printed" > "$F/answer"
   head -c {_LOG_BYTES} "$F/log" > "$F/said"
-  (cd "$F" && tar -cf taken.tar ended answer said $late output) && mv "$F/taken.tar" "$out/$name"
+  (cd "$F" && tar -cf taken.tar ended answer said took $late output) && mv "$F/taken.tar" "$out/$name"
   moved=$?
   if [ -n "$tail" ]; then sleep 0.2; kill $tail; wait $tail 2>/dev/null; echo "{OVER} $token" >> $say; fi
   rm -rf "$F"
@@ -137,6 +141,7 @@ class Taken:
     Attributes:
         code: Exit code of the script.
         killed: How many of its processes the kernel has ended for lack of memory, as far as it can be seen there.
+        seconds: How long it ran.
         late: Whether it was ended as its time was over.
         printed: What it wrote to standard output.
         said: All that it printed.
@@ -144,6 +149,7 @@ class Taken:
 
     code: int
     killed: int
+    seconds: float
     late: bool
     printed: bytes
     said: bytes
@@ -222,15 +228,18 @@ def unpack(source: Path, output: Path) -> Taken:
         OSError: If it cannot be written.
     """
     code, killed, printed = wrapping.unpack(source, output)
-    said, late = b"", False
+    said, took, late = b"", b"", False
     with tarfile.open(source, errorlevel=1) as archive:
         for entry in archive:
             if entry.name not in _OWN:
                 break
             late = late or entry.name == "late"
-            if entry.name == "said" and (stream := archive.extractfile(entry)) is not None:
-                said = stream.read()
-    return Taken(code, killed, late, printed, said)
+            if entry.name in ("said", "took") and (stream := archive.extractfile(entry)) is not None:
+                said, took = (stream.read(), took) if entry.name == "said" else (said, stream.read())
+    began, _, over = took.decode().strip().partition(" ")
+    with contextlib.suppress(ValueError):
+        return Taken(code, killed, round(float(over) - float(began), 3), late, printed, said)
+    return Taken(code, killed, 0.0, late, printed, said)
 
 
 def printed_so_far(log: bytes, token: str) -> bytes | None:

@@ -19,6 +19,8 @@ from aiohttp import web
 
 from tests.volvox.runtimes.benches import processes_with
 from tests.volvox.runtimes.oscar.containers import Container, Images, Replica
+from volvox.runtimes.oscar_cluster import program
+from volvox.runtimes.oscar_cluster.program import Given
 
 T = TypeVar("T")
 
@@ -131,7 +133,8 @@ class Cluster:
         kept = {pid for mark in replicas for pid in processes_with(mark)}
         found = [f"service {name}" for name in self.services] + [f"job {name}" for name in self.jobs()]
         found += [f"process {pid}" for pid in ours - kept]
-        return found + [f"object {key}" for key, size in self.objects().items() if size]
+        nothing = len(program.nothing(Given("", "none", 1, "")))  # what stands there instead of a file
+        return found + [f"object {key}" for key, size in self.objects().items() if size > nothing]
 
     def lose_replicas(self, name: str) -> None:
         """The cluster ends the instances of a service, as with their node."""

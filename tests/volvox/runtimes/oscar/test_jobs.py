@@ -92,12 +92,12 @@ def test_a_service_that_somebody_else_has_made_is_not_touched(run) -> None:
     run(test)
 
 
-def test_of_a_call_nothing_is_left_but_empty_objects_and_they_go_with_the_service(run) -> None:
+def test_of_a_call_nothing_is_left_but_names_of_objects_and_they_go_with_the_service(run) -> None:
     async def test(bench: Oscar) -> None:
         await bench.deploy(bench.script(SCRIPT))
         call = bench.call("the content")
         assert (await bench.invoke(call))[0].kind == "" and outputs(call) == {"answer": "the content"}
-        assert bench.server.jobs() == {} and {*bench.server.objects().values()} == {0}
+        assert bench.server.jobs() == {} and len(bench.server.objects()) == 2 and await bench.at_work() == []
         assert not [*(bench.folder / "runtime" / NAME / "posted").iterdir()]
         await bench.runtime.remove(NAME)
         assert bench.server.objects() == {} and bench.server.buckets == set()
@@ -191,13 +191,27 @@ def test_faults_on_the_way_are_of_no_consequence(run) -> None:
             "GET /system/services/",
             "POST .*presign",
             "PUT /minio",
-            "GET /minio",
+            "GET /minio/.*/out/",
             "GET /system/logs",
         )
         bench.server.faults = [Fault(line, how) for line in lines for how in (500, "drop")]
         call = bench.call("the content")
         assert (await bench.invoke(call))[0].kind == "" and outputs(call) == {"answer": "the content"}
         assert runs.read_text() == "run\n" and not [one for one in bench.server.faults if one.times]
+
+    run(test)
+
+
+def test_a_job_whose_file_could_not_be_fetched_there_may_be_tried_again(run) -> None:
+    async def test(bench: Oscar) -> None:
+        await bench.deploy(bench.script(SCRIPT))
+        bench.server.faults = [Fault("GET /minio/.*/in/", 500)]
+        outcome = await bench.ask()
+        assert (
+            outcome.kind == "gone"
+            and "ended before the script began; it said: urllib.error.HTTPError" in outcome.reason
+        )
+        assert (await bench.ask()).kind == ""
 
     run(test)
 
