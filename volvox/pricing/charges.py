@@ -8,9 +8,8 @@ from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.pools.definition import PoolDefinition
 from volvox.pricing.prices import Machine, Prices
+from volvox.runtimes.aws.limits import container_size, fargate_size, fits_fargate, size_of
 
-# What AWS gives a function that says nothing of its memory, as SCAR's files mean it too.
-_LAMBDA_MB, _TASK_MB, _TASK_CPU = 512, 512, 0.25
 _HOUR = 3600.0
 
 
@@ -59,7 +58,7 @@ def of_hour(hour: float, prices: Prices) -> Charge:
 def of_lambda(function: Function, prices: Prices, arm64: bool = False) -> Charge:
     """AWS Lambda: memory by the second while it starts and runs, and each request."""
     told = prices.on_aws_lambda
-    gb = (function.resources.memory_mb or _LAMBDA_MB) / 1024
+    gb = size_of(function).memory_mb / 1024
     each = told.gb_second_arm64 if arm64 else told.gb_second
     said = f"{gb:g} GB at {each:.10f} a GB-second, {told.request:.7f} a request"
     return Charge(gb * each, 0.0, told.request, said=said, currency=prices.currency)
@@ -68,11 +67,17 @@ def of_lambda(function: Function, prices: Prices, arm64: bool = False) -> Charge
 def of_fargate(function: Function, prices: Prices) -> Charge:
     """An ECS task: processors and memory by the second from the pull of its image on."""
     told = prices.fargate
-    cpu = function.resources.cpu or _TASK_CPU
-    gb = (function.resources.memory_mb or _TASK_MB) / 1024
+    cpu, memory_mb = _task_size(function)
+    gb = memory_mb / 1024
     hour = cpu * told.vcpu_hour + gb * told.gb_hour
     said = f"{cpu:g} vCPU and {gb:g} GB at {hour:.4f} an hour, {told.least_seconds:g} s at least"
     return Charge(hour / _HOUR, hour / _HOUR, 0.0, told.least_seconds, said, prices.currency)
+
+
+def _task_size(function: Function) -> tuple[float, int]:
+    """What a task is given; of one that Fargate has no size for, what it asks for."""
+    cpu, memory_mb = container_size(function)
+    return fargate_size(cpu, memory_mb) if fits_fargate(cpu, memory_mb) else (cpu, memory_mb)
 
 
 def of_batch(function: Function, prices: Prices) -> Charge:

@@ -43,7 +43,8 @@ def answer(start: Callable[[], Any], handle: Callable[[dict[str, Any]], dict[str
         reply = handle(event)
     except Exception as error:
         said = {"kind": "failed", "reason": f"{error}", "trouble": True}
-        reply = {"volvox": {"outcomes": [{**said, "job": call["job"]} for call in event["volvox"]["calls"]]}}
+        outcomes = [{**said, "job": call["job"]} for call in event["volvox"]["calls"]]
+        reply = {"volvox": {"outcomes": outcomes, "failed": said["reason"]}}
     if leading:
         try:
             bucket.write(target, json.dumps(reply, default=str).encode())

@@ -118,7 +118,7 @@ class _Watch:
             now = time.monotonic()
             if now > deadline:
                 return "timeout", f"it took longer than {work.timeout_seconds:g} s"
-            if work.memory_mb and (used := _memory_mb(_descendants())) > work.memory_mb:
+            if work.memory_mb and (used := memory_mb_of_all()) > work.memory_mb:
                 return "memory", f"it used {used:.0f} MB of memory, more than the {work.memory_mb} MB it may"
             if work.storage_mb and now > look_at_size:
                 look_at_size = now + _SIZE_SECONDS
@@ -272,9 +272,10 @@ def _descendants() -> list[int]:
     return found
 
 
-def _memory_mb(pids: list[int]) -> float:
+def memory_mb_of_all() -> float:
+    """What the processes that this one started have in memory, with theirs; pages of several count for each."""
     pages = 0
-    for pid in pids:
+    for pid in _descendants():
         with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{pid}/statm") as stream:  # noqa: PTH123
             pages += int(stream.read().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)

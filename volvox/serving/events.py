@@ -52,18 +52,18 @@ def serve(module: str, weights: Path | None, batch: int) -> int:
 
     if os.environ.get(lambda_api.HOST):
         return lambda_api.serve(model.start, handled)
-    return once.answer(model.start, calls.handle)
+    return once.answer(model.start, lambda event: _handled(model, calls, event, None))
 
 
-def _handled(model: Model, calls: Calls, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _handled(model: Model, calls: Calls, event: dict[str, Any], seconds: float | None) -> dict[str, Any]:
     told = event.get("volvox")
     if isinstance(told, dict) and (hold := told.get("warm")) is not None:
-        model.started(seconds)
+        model.started(seconds or _LATER_SECONDS)
         time.sleep(float(hold))  # so that one that is asked for beside it is another one
         return calls.handle({"volvox": {"calls": []}}, seconds)
     if isinstance(told, dict) and told.get("describe"):
-        model.started(seconds)
-        reply = calls.handle({"volvox": {"calls": []}}, seconds)
+        model.started(seconds or _LATER_SECONDS)
+        reply = calls.handle({"volvox": {"calls": [], **told}}, seconds)
         reply["volvox"]["arguments"] = model.described
         return reply
     return calls.handle(event, seconds)
@@ -122,7 +122,10 @@ class Model:
             except InvalidInput as error:
                 found[id(one)] = {"kind": "refused", "reason": str(error)}
         if asked:
-            told = self._forked.ask([request for _, _, request in asked], [one.seconds for one, _, _ in asked])
+            told = self._forked.ask(
+                [request for _, _, request in asked], [one.seconds for one, _, _ in asked],
+                memory_mb=int(event.get("memory_mb") or 0),
+            )  # fmt: skip
             for (one, call, _), (header, body) in zip(asked, told, strict=True):
                 kind, reason = _outcome(call, header, body, one.seconds)
                 found[id(one)] = {"kind": kind, "reason": reason, "seconds": round(time.monotonic() - began, 4)}

@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from volvox.runner.running import oom_kills
+from volvox.runner.running import memory_mb_of_all, oom_kills
 from volvox.worker.control import INTERRUPT, Control
 from volvox.worker.wire import Frames, frame
 
 _GRACE_SECONDS = 2.0
 _PIECE = 1 << 18
+_LOOK_SECONDS = 0.1  # between two looks at the memory in use
 
 
 class NotStarted(Exception):
@@ -104,12 +105,15 @@ class ForkedModel:
                 raise NotStarted(f"module {self._module!r} did not start: {reason}" + (f" ({kind})" if kind else ""))
         return True
 
-    def ask(self, requests: Sequence[dict[str, Any]], seconds: Sequence[float]) -> list[tuple[dict[str, Any], Any]]:
+    def ask(
+        self, requests: Sequence[dict[str, Any]], seconds: Sequence[float], *, memory_mb: int = 0
+    ) -> list[tuple[dict[str, Any], Any]]:
         """What it answers to requests, header and body each; the body of one that was lost is why.
 
         Args:
             requests: Of `volvox.worker.answering`.
             seconds: How long each may take, from now.
+            memory_mb: What it may use, where the container has more; 0: whatever there is.
         """
         assert self._connection is not None
         assert self._control is not None
@@ -124,7 +128,8 @@ class ForkedModel:
         with contextlib.suppress(OSError):  # it has ended: that is seen below
             self._connection.sendall(b"".join(frames))
         while waiting := [number for number in numbers if number not in found]:
-            said = self._received(min(late.get(number, deadlines[number]) for number in waiting))
+            until = min(late.get(number, deadlines[number]) for number in waiting)
+            said = self._received(min(until, time.monotonic() + _LOOK_SECONDS) if memory_mb else until)
             for header, body in said or ():
                 number = header.pop("id")
                 if header.pop("more", False):
@@ -135,7 +140,13 @@ class ForkedModel:
                     found[number] = header, Lost("timeout", "")
                 else:
                     found[number] = header, whole
-            if said is None:
+            if said is None and memory_mb and (used := memory_mb_of_all()) > memory_mb:
+                begun = [number for number in waiting if number <= self._control.taken]
+                self.end()
+                reason = f"it used {used:.0f} MB of memory, more than the {memory_mb} MB it may"
+                self._lose(begun, found, late, "memory", reason)
+                self._lose(waiting, found, late, "gone", "its process ended before it was begun")
+            elif said is None:
                 self._interrupt([number for number in waiting if deadlines[number] <= time.monotonic()], late)
                 if any(until <= time.monotonic() for number, until in late.items() if number not in found):
                     self.end()

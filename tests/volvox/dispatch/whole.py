@@ -24,12 +24,13 @@ from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.inbox import ENDED, Arrival, Job, open_inbox
 from volvox.places import split
+from volvox.runtimes import Runtime
 from volvox.runtimes.local import LocalRuntime
 
 
 @dataclass
 class Whole:
-    """A dispatcher that follows the registry, with the local runtime.
+    """A dispatcher that follows the registry, with one runtime.
 
     Attributes:
         site: The home, the inbox and the folders.
@@ -40,7 +41,7 @@ class Whole:
 
     site: Site
     models: TinyModels
-    runtime: LocalRuntime
+    runtime: Runtime
     dropped: dict[str, float] = field(default_factory=dict)
 
     def version(self, function: Function) -> str:
@@ -97,15 +98,15 @@ class Whole:
 
 @asynccontextmanager
 async def whole(
-    site: Site, models: TinyModels, *, open_place: Open = opened, sources: bool = False
+    site: Site, models: TinyModels, *, open_place: Open = opened, sources: bool = False, runtime: Runtime | None = None
 ) -> AsyncIterator[Whole]:
     """Run it; what is under way is finished when the block is left.
 
-    `sources`: also watch and sweep the input places.
+    `sources`: also watch and sweep the input places. `runtime`: another one than that of this machine.
     """
     own = open_inbox(site.home)
-    runtime = LocalRuntime(site.home.folder("dispatch", "local"), models)
-    dispatcher = Dispatcher(site.home, own, runtimes={"local": runtime}, open_place=open_place, split=split)
+    runtime = runtime or LocalRuntime(site.home.folder("dispatch", "local"), models)
+    dispatcher = Dispatcher(site.home, own, runtimes={runtime.name: runtime}, open_place=open_place, split=split)
     beside = [Following(site.home, dispatcher, lambda name: models.resolve(name).digest).run()]
     if sources:
         beside.append(Sources(site.home, own, open_place).run())

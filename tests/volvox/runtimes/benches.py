@@ -19,7 +19,8 @@ from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
 from volvox.runtimes.pods import manifests
 
-NAME, SHARED = "suite-function", "suite-function-shared"
+NAME = f"suite-function-{os.getpid()}"  # an account or cluster that several use has no two of one name
+SHARED = f"{NAME}-shared"
 
 
 class Bench:
@@ -28,12 +29,18 @@ class Bench:
     Attributes:
         name: The runtime's.
         patience: How many seconds it may take until something that ends has ended.
+        soon: How many seconds a call may take beside its own time, an instance's start included.
+        pace: Seconds between two calls of a steady load.
+        keeps: Whether instances stay when they have answered; else each is there for one invocation.
+        together: Whether one instance answers calls that come together.
         live_log: Whether what a call prints is in its log while it runs.
         ends_when_told: Whether an instance that `scale` sends away is gone: Lambda ends them when it likes.
     """
 
     name = ""
-    patience = 10.0
+    patience = soon = 10.0
+    pace = 0.1
+    keeps = together = True
     live_log = True
     ends_when_told = True
 
@@ -71,6 +78,10 @@ class Bench:
         return Function(
             **{"name": NAME, "image": self.image, "script": text, "runtime": self.name, **self.as_script, **more}
         )
+
+    def limit(self, seconds: float) -> str:
+        """How a call that may take so many seconds is told to have taken longer."""
+        return f"{seconds:g} s"
 
     image = "unused"
     as_script: dict[str, Any] = {}

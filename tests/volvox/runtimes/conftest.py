@@ -10,14 +10,30 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
-from tests.volvox.runtimes.aws.benches import Lambda, SharedLambda
+from tests.volvox.runtimes.aws.benches import Batch, Ecs, Lambda, LambdaBatch, OnAws
 from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local
 from tests.volvox.runtimes.tiny import image_of, write_tiny
 from tests.volvox.runtimes.tiny_image import built, name_of
 
-BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "kubernetes": Kubernetes, "lambda": Lambda}
-_ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"], "lambda": ["docker", "aws"]}
+BENCHES: dict[str, type[Bench]] = {
+    one.name: one for one in (Local, Docker, Kubernetes, Lambda, Batch, LambdaBatch, Ecs)
+}  # fmt: skip
+_ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
+_ENGINES |= {name: ["docker", "aws"] for name, one in BENCHES.items() if issubclass(one, OnAws)}
 _MARKS = {name: [getattr(pytest.mark, engine) for engine in engines] for name, engines in _ENGINES.items()}
+
+_ALIKE = ("batch", "lambda-batch", "ecs")  # inside of these images everything is as in those of `lambda`
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What happens inside of an image is looked at on Lambda; at full size on every runtime that starts the same."""
+    for item in items:
+        found = getattr(item, "callspec", None)
+        names = set(found.params.values()) & set(_ALIKE) if found and item.get_closest_marker("inside") else ()
+        if names:
+            item.add_marker(pytest.mark.soak)
+
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
@@ -60,7 +76,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         images = _prepared(request, folder, patch)
 
         async def made() -> Bench:  # inside of the loop that it lives in
-            bench = _made(request.param, folder, images, SharedLambda if request.param == "lambda" else None)
+            bench = _made(request.param, folder, images, shared=True)
             await bench.deploy(bench.function())
             return bench
 
@@ -84,7 +100,8 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
     return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
 
 
-def _made(name: str, folder: Path, images: dict[str, str], kind: type[Bench] | None = None) -> Bench:
-    bench = (kind or BENCHES[name])(folder)
+def _made(name: str, folder: Path, images: dict[str, str], *, shared: bool = False) -> Bench:
+    kind = BENCHES[name]
+    bench = kind(folder, shared=shared) if issubclass(kind, OnAws) else kind(folder)
     bench.models.images = {version: image_of(version, image, name_of(version)) for version, image in images.items()}
     return bench

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.volvox.runtimes.benches import NAME
 from tests.volvox.runtimes.pods.made_up import MadeUp
 from tests.volvox.runtimes.pods.test_models import OnMadeUp
 from volvox.cli.main import run
@@ -20,7 +21,6 @@ from volvox.runtimes.kubernetes import KubernetesRuntime
 from volvox.settings import Home
 
 T = TypeVar("T")
-NAME = "suite-function"
 
 
 class Beside:

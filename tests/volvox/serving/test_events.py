@@ -70,9 +70,11 @@ def test_calls_are_answered_together_and_one_bad_one_harms_no_other(api: Runtime
 def test_it_describes_itself_and_stays_warm(api: RuntimeApi) -> None:
     told = api.ask({"volvox": {"describe": True}})["volvox"]
     assert [one["name"] for one in told["arguments"]] == ["image", "top"] and told["answered"] == 1
+    asked = api.ask({"volvox": {"describe": True, "function": "f", "calls": [call(), call("raise")]}})["volvox"]
+    assert asked["arguments"] == told["arguments"] and [one["kind"] for one in asked["outcomes"]] == ["", "failed"]
     began = time.monotonic()
     held = api.ask({"volvox": {"warm": 0.3}})["volvox"]
-    assert held["instance"] == told["instance"] and held["answered"] == 2 and time.monotonic() - began >= 0.3
+    assert held["instance"] == told["instance"] and held["answered"] == 3 and time.monotonic() - began >= 0.3
 
 
 @pytest.mark.parametrize(("text", "kind"), [("crash", "gone"), ("hang", "timeout"), ("sleep 100", "timeout")])
@@ -94,6 +96,12 @@ def test_one_that_is_killed_for_lack_of_memory_is_told(api: RuntimeApi) -> None:
     (found,) = ask(api, call("sleep 20"))
     assert found["kind"] == "memory" and "memory" in found["reason"]
     assert answer(ask(api, call())[0])["pid"] != pid
+
+
+def test_one_that_uses_more_than_it_may_of_what_the_container_has_is_ended(api: RuntimeApi) -> None:
+    found = ask(api, call("eat"), memory_mb=200)
+    assert found[0]["kind"] == "memory" and "more than the 200 MB it may" in found[0]["reason"]
+    assert ask(api, call("sleep 0.3"), memory_mb=200)[0]["kind"] == ""
 
 
 def test_lambda_s_own_end_is_told_apart(api: RuntimeApi) -> None:

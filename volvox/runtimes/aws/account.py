@@ -87,7 +87,7 @@ class Account:
             from botocore.exceptions import BotoCoreError
         except ImportError:
             raise InvalidInput("functions on AWS need boto3: pip install 'volvox[cycle]'") from None
-        attempts = {"mode": "standard", "max_attempts": 4 if seconds <= 60 else 1}
+        attempts = {"mode": "standard", "total_max_attempts": 5 if seconds <= 60 else 1}
         config = Config(connect_timeout=5, read_timeout=seconds, retries=attempts, max_pool_connections=64)
         try:
             if self._session is None:

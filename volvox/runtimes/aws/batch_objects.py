@@ -16,19 +16,12 @@ from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runtimes.aws.account import DIGEST, OWNER, Account, is_missing, name_of, section, tags, told
 from volvox.runtimes.aws.images import wanted_architecture
-from volvox.runtimes.aws.limits import settings_of_many_nodes
+from volvox.runtimes.aws.limits import container_size, fargate_size, fits_fargate, settings_of_many_nodes
 from volvox.runtimes.aws.network import subnets_and_groups
 
 _VALID_SECONDS = 300.0
 _LOOK_SECONDS = 1.0
-_MEMORY_MB, _CPU = 2048, 1
 _PUBLISH_SECONDS = 120  # beside a call's own time
-_FARGATE_CPU = (0.25, 0.5, 1, 2, 4, 8, 16)
-# What Fargate has of memory for each number of processors, in MB: least, most, step.
-_FARGATE_MB: dict[float, tuple[int, int, int]] = {
-    0.25: (512, 2048, 512), 0.5: (1024, 4096, 1024), 1: (2048, 8192, 1024), 2: (4096, 16384, 1024),
-    4: (8192, 30720, 1024), 8: (16384, 61440, 4096), 16: (32768, 122880, 8192),
-}  # fmt: skip
 _GPU_TYPES = ["g4dn", "g5"]
 
 
@@ -53,28 +46,15 @@ def kind_of(function: Function) -> str:
     if stated:
         return str(stated)
     cpu, memory = needs_of(function)
-    too_large = cpu > _FARGATE_CPU[-1] or memory > _FARGATE_MB[16][1]
+    too_large = not fits_fargate(cpu, memory)
     many = settings_of_many_nodes(function)
     return "EC2" if function.resources.gpus or too_large or many or function.origin == "scar" else "FARGATE"
 
 
 def needs_of(function: Function) -> tuple[float, int]:
     """Processors and MB of a job: those of `batch` in the settings, where Lambda has others, else the function's."""
-    given, needs = section(function, "batch"), function.resources
-    return float(given.get("vcpus") or needs.cpu or _CPU), int(given.get("memory") or needs.memory_mb or _MEMORY_MB)
-
-
-def fargate_size(cpu: float, memory_mb: int) -> tuple[float, int]:
-    """The smallest size of Fargate that has so much of both."""
-    for processors in _FARGATE_CPU:
-        least, most, step = _FARGATE_MB[processors]
-        if processors >= cpu and most >= memory_mb:
-            more = max(0, memory_mb - least)
-            return processors, least + -(-more // step) * step
-    raise InvalidInput(
-        f"Fargate has 16 processors and {_FARGATE_MB[16][1]:,} MB at most, not {cpu:g} and {memory_mb:,} MB: say "
-        "batch.compute_resources.type: EC2"
-    )
+    given, (cpu, memory) = section(function, "batch"), container_size(function)
+    return float(given.get("vcpus") or cpu), int(given.get("memory") or memory)
 
 
 class BatchObjects:
@@ -95,6 +75,19 @@ class BatchObjects:
         self._ensure_environment(function, name)
         self._ensure_queue(function, name)
         return Names(name, name, self._ensure_definition(function, name, image, role, variables))
+
+    def keep(self, function: Function, definition: str) -> None:
+        """Have jobs begun by one revision of the definition only, by its ARN; others' jobs go on.
+
+        Raises:
+            InvalidInput: If Batch refuses.
+            Unavailable: If AWS does not answer.
+        """
+        name = name_of(function.name)
+        with told(f"tidy up the job definition {name}"):
+            for one in self._definitions(name):
+                if one["jobDefinitionArn"] != definition:
+                    self._batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
 
     def remove(self, function: Function) -> None:
         """Remove all of it, jobs that wait or run first; what is not there is passed over.
@@ -170,8 +163,6 @@ class BatchObjects:
             made = self._batch.register_job_definition(
                 jobDefinitionName=name, tags=tags(function.name, self.owner, digest), **wanted
             )["jobDefinitionArn"]
-            for one in there:
-                self._batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
         return str(made)
 
     def _resources(self, function: Function) -> dict[str, Any]:

@@ -26,6 +26,14 @@ class BatchRuntime(JobRuntime):
         names = BatchObjects(account, self.owner).ensure(function, image, role, variables_of(function))
         return {"queue": names.queue, "definition": names.definition}
 
+    def keep(self, account: Account, function: Function, made: Mapping[str, str]) -> None:
+        """As `JobRuntime.keep`."""
+        BatchObjects(account, self.owner).keep(function, made["definition"])
+
+    def memory_mb(self, function: Function) -> int:
+        """As `JobRuntime.memory_mb`; Batch may have more than Lambda (`batch.memory`)."""
+        return int(section(function, "batch").get("memory") or super().memory_mb(function))
+
     def engine(self, account: Account, function: Function, made: Mapping[str, str]) -> BatchEngine:
         """As `JobRuntime.engine`."""
         nodes = int(str(settings_of_many_nodes(function).get("number_nodes") or 0))

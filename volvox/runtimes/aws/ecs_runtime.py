@@ -24,14 +24,13 @@ from volvox.runtimes.aws.account import (
     told,
     unless_missing,
 )
-from volvox.runtimes.aws.batch_objects import fargate_size
 from volvox.runtimes.aws.images import wanted_architecture
 from volvox.runtimes.aws.job_runtime import JobRuntime
 from volvox.runtimes.aws.jobs import Seen
+from volvox.runtimes.aws.limits import container_size, fargate_size
 from volvox.runtimes.aws.network import subnets_and_groups
 
 _CONTAINER = "function"
-_MEMORY_MB, _CPU = 2048, 1.0
 _BEGUN = ("RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED")
 
 
@@ -70,16 +69,21 @@ class EcsRuntime(JobRuntime):
                     )
                 ecs.create_cluster(clusterName="default")
             _ensure_group(account, group)
-            arns = self._definitions(account, name)
-            for arn in arns:
+            for arn in self._definitions(account, name):
                 told_ = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
                 if {one["key"]: one["value"] for one in told_.get("tags", [])}.get(DIGEST) == digest:
                     return {"cluster": cluster, "definition": arn, "group": group}
             made = [{"key": key, "value": value} for key, value in tags(function.name, self.owner, digest).items()]
             arn = ecs.register_task_definition(family=name, tags=made, **wanted)["taskDefinition"]["taskDefinitionArn"]
-            for old in arns:
-                ecs.deregister_task_definition(taskDefinition=old)
         return {"cluster": cluster, "definition": str(arn), "group": group}
+
+    def keep(self, account: Account, function: Function, made: Mapping[str, str]) -> None:
+        """As `JobRuntime.keep`."""
+        ecs, name = account.client("ecs"), name_of(function.name)
+        with told(f"tidy up the task definition {name}"):
+            for arn in self._definitions(account, name):
+                if arn != made["definition"]:
+                    ecs.deregister_task_definition(taskDefinition=arn)
 
     def engine(self, account: Account, function: Function, made: Mapping[str, str]) -> EcsEngine:
         """As `JobRuntime.engine`."""
@@ -181,7 +185,7 @@ def launch_type(function: Function) -> str:
 def definition_of(account: Account, function: Function, image: str, role: str, group: str) -> dict[str, Any]:
     """A task definition, as ECS is asked to register it."""
     needs, kind = function.resources, launch_type(function)
-    cpu, memory = needs.cpu or _CPU, needs.memory_mb or _MEMORY_MB
+    cpu, memory = container_size(function)
     if kind == "FARGATE":
         cpu, memory = fargate_size(cpu, memory)
     given = section(function, "ecs", "environment").get("Variables") or {}

@@ -246,13 +246,13 @@ def engine() -> Iterator[Any]:
     try:
         import docker
         import docker.errors
+        import docker.utils
         import requests
     except ImportError:
         raise InvalidInput("images for AWS are made by Docker: pip install 'volvox[cycle]'") from None
     try:
-        api = docker.APIClient(
-            base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=_SILENCE_SECONDS
-        )  # fmt: skip
+        told = docker.utils.kwargs_from_env()
+        api = docker.APIClient(**{**told, "version": "auto", "timeout": _SILENCE_SECONDS})
     except docker.errors.DockerException as error:
         raise Unavailable(f"no container engine answers here, which images for AWS are made on ({error})") from error
     try:

@@ -7,18 +7,20 @@ import contextlib
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from volvox.disks import replace_text
-from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
-from volvox.runtimes import printed
-from volvox.runtimes.aws import images, roles, script_images, triggers
+from volvox.runtimes import answers, printed
+from volvox.runtimes.aws import images, proving, roles, script_images, triggers
 from volvox.runtimes.aws.account import Account
+from volvox.runtimes.aws.beside import elsewhere
 from volvox.runtimes.aws.jobs import Engine, Jobs
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import Scratch, needed
@@ -26,6 +28,7 @@ from volvox.runtimes.aws.threads import off
 from volvox.runtimes.interface import Call, Instance, Outcome, Status
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
+from volvox.worker.describing import file_argument
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +54,19 @@ class Deployed:
         function: Its definition.
         version: What the dispatcher calls it.
         jobs: What has its calls answered.
+        engine: What the engine is found again by.
         calls: What is being answered.
         removed: Whether it was.
+        cold_seconds: How long the last container was waited for; None: there was none.
     """
 
     function: Function
     version: str
     jobs: Jobs
+    engine: Mapping[str, str]
     calls: set[asyncio.Task[list[Outcome]]] = field(default_factory=set)
     removed: bool = False
+    cold_seconds: float | None = None
 
     def __post_init__(self) -> None:
         """As many containers at once as the definition says."""
@@ -97,8 +104,16 @@ class JobRuntime:
     # -- what a class below says -----------------------------------------------------------------------------------
 
     def ensure(self, account: Account, function: Function, image: str, role: str) -> dict[str, str]:
-        """Have everything there; by what is returned it is found again."""
+        """Have everything there; by what is returned it is found again. What calls go to now stays."""
         raise NotImplementedError
+
+    def keep(self, account: Account, function: Function, made: Mapping[str, str]) -> None:
+        """Remove what `ensure` made at other times than this, where that is not of use any more."""
+        raise NotImplementedError
+
+    def memory_mb(self, function: Function) -> int:
+        """What a call may use; 0: what its container has."""
+        return function.resources.memory_mb or 0
 
     def engine(self, account: Account, function: Function, made: Mapping[str, str]) -> Engine:
         """What starts its containers."""
@@ -127,18 +142,38 @@ class JobRuntime:
         """Whether the function's role reads files of `place` itself; others are brought with the call."""
         return fetched_there(function, place)
 
-    async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
-        """As `Runtime.deploy`; a second time nothing is written. Nothing is started before a call comes."""
+    async def deploy(
+        self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None, prove: bool = True
+    ) -> None:
+        """As `Runtime.deploy`; a second time nothing is written. Of a script nothing is started before a call comes.
+
+        Args:
+            function: Its definition.
+            version: What the dispatcher calls it.
+            tell: Hears of what is done.
+            prove: Whether a container of a new version of a model is asked first.
+        """
         async with self._lock(function.name):
             before = self._there(function.name)
             replace_text(self._file(function.name, "begun"), function.model_dump_json())
-            made = await off(lambda: self._deploy(function, tell, first=before is None))
+            new = before is None or before.version != version
+            try:
+                made = await off(lambda: self._ensured(function, tell))
+                if new and prove and function.model:
+                    await self._proved(self._made(function, version, made.engine), tell)
+            except (InvalidInput, ModuleFailed, NotFound):
+                with contextlib.suppress(VolvoxError):  # nothing of it is left: it never answered
+                    await off(lambda: self._forget(function, before))
+                raise
+            await off(lambda: self.keep(self._account(function), function, made.engine))
+            if before is not None:
+                await off(lambda: triggers.remove(self._account(before.function), before.function, but=function))
             replace_text(
                 self._file(function.name),
                 json.dumps({"function": function.model_dump(mode="json"), "version": version, "engine": made.engine,
                             "queue": made.queue}),
             )  # fmt: skip
-            if before is not None and before.version == version:
+            if not new:
                 return
             self._all[function.name] = self._made(function, version, made.engine)
             if before is not None and before.calls:
@@ -153,7 +188,9 @@ class JobRuntime:
         running = sorted(found.jobs.running, key=lambda one: one.since)
         instances = tuple(Instance(one.identifier, found.version, one.state, one.since) for one in running)
         waits = next((one.seen for one in running if not one.seen.begun and one.seen.reason), None)
-        return Status("ready", found.version, f"{waits.state}: {waits.reason}" if waits else "", instances)
+        return Status(
+            "ready", found.version, f"{waits.state}: {waits.reason}" if waits else "", instances, found.cold_seconds
+        )
 
     async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
         """As `Runtime.invoke`."""
@@ -207,14 +244,29 @@ class JobRuntime:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _deploy(self, function: Function, tell: Callable[[str], None], *, first: bool) -> Made:
-        try:
-            return self._ensured(function, tell)
-        except (InvalidInput, NotFound):
-            if first:  # nothing of it is left: it never answered
-                with contextlib.suppress(VolvoxError):
-                    self._remove(function)
-            raise
+    async def _proved(self, made: Deployed, tell: Callable[[str], None]) -> None:
+        """Ask a container of a new version what it must be able to answer."""
+        function = made.function
+        model = await off(lambda: self._models.resolve(function.model))
+        samples = await off(lambda: self._models.samples(model))
+        tell(f"starting a container of version {model.version} on {self.name}")
+        with tempfile.TemporaryDirectory(prefix="volvox-proof-") as folder:
+            calls = proving.calls_of(samples, Path(folder))
+            outcomes, described = await made.jobs.prove(made.version, calls)
+            answers.check_arguments(described, function.arguments, takes_files=bool(function.inputs))
+            if file_argument(described) is not None:
+                proving.look_at(calls, outcomes, model.labels)
+
+    def _forget(self, function: Function, before: Deployed | None) -> None:
+        """Go back to the version before, or to nothing."""
+        if before is None:
+            self._remove(function)
+        else:
+            self.keep(self._account(before.function), before.function, before.engine)
+
+    @staticmethod
+    def _account(function: Function) -> Account:
+        return Account.of(function, "batch", "ecs", "lambda")
 
     def _ensured(self, function: Function, tell: Callable[[str], None]) -> Made:
         if function.trigger == "direct":
@@ -224,7 +276,7 @@ class JobRuntime:
             )
         self.refuse(function)
         model = self._models.resolve(function.model) if function.model else None
-        account = Account.of(function, "batch", "ecs", "lambda")
+        account = self._account(function)
         scratch = needed(account, function)
         source = images.source_of(function, self._models, model)
         images.check_architecture(function, source)
@@ -240,10 +292,13 @@ class JobRuntime:
         return Made(engine, queue)
 
     def _remove(self, function: Function) -> None:
-        account = Account.of(function, "batch", "ecs", "lambda")
-        triggers.remove(account, function)
-        triggers.remove_queue(account, function.name)
+        account, other = self._account(function), elsewhere(self.folder, function.name)
+        triggers.remove(account, function, but=other)
+        if other is None:
+            triggers.remove_queue(account, function.name)
         self.unmake(account, function)
+        if other is not None:
+            return
         roles.remove(account, function.name)
         if account.is_amazon:
             images.remove(account, function.name)
@@ -269,20 +324,22 @@ class JobRuntime:
     async def _answered(self, found: Deployed, calls: list[Call]) -> list[Outcome]:
         async with found.places:
             try:
-                return [replace(one, version=found.version) for one in await found.jobs.answer(calls)]
+                outcomes = await found.jobs.answer(calls)
             except Unavailable as error:
                 return [Outcome(call.job, "transient", str(error)) for call in calls]
             except VolvoxError as error:
                 return [Outcome(call.job, "refused", str(error)) for call in calls]
+        found.cold_seconds = max(one.started_seconds for one in outcomes)
+        return [replace(one, version=found.version) for one in outcomes]
 
     def _made(self, function: Function, version: str, engine: Mapping[str, str]) -> Deployed:
-        account = Account.of(function, "batch", "ecs", "lambda")
+        account = self._account(function)
         scratch: Scratch = needed(account, function)
         jobs = Jobs(
             function, account, self.engine(account, function, engine), scratch, self.folder / function.name,
-            self._secret, off,
+            self._secret, off, self.memory_mb(function),
         )  # fmt: skip
-        return Deployed(function, version, jobs)
+        return Deployed(function, version, jobs, dict(engine))
 
     def _there(self, name: str) -> Deployed | None:
         """What calls find; after a start of the dispatcher it is read from where it is kept."""

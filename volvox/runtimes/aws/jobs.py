@@ -13,12 +13,12 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from volvox.disks import replace_text
-from volvox.errors import Unavailable, VolvoxError
+from volvox.errors import ModuleFailed, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runner.once import EVENT, REPLY
@@ -106,6 +106,7 @@ class Jobs:
         folder: The function's own in the runtime's.
         secret: What reads a secret that a script's environment names.
         off: Calls something in a thread.
+        memory_mb: What a call may use; 0: what its container has.
         running: What is being waited for.
         let_go: Whether the dispatcher ends: a call that is cancelled then leaves its job to the next one.
     """
@@ -117,6 +118,7 @@ class Jobs:
     folder: Path
     secret: Secret | None
     off: Callable[[Callable[[], Any]], Any]
+    memory_mb: int = 0
     running: set[Running] = field(default_factory=set)
     let_go: bool = False
 
@@ -128,8 +130,35 @@ class Jobs:
             InvalidInput: If it refuses.
         """
         began = time.monotonic()
-        note = self.folder / "jobs" / f"{digest_of([call.job for call in calls])[:40]}.json"
-        told = await self.off(lambda: self._joined(note)) or await self.off(lambda: self._begun(note, calls))
+        outcomes, _ = await self._asked(calls)
+        waited = max(0.0, time.monotonic() - began - max((one.seconds for one in outcomes), default=0.0))
+        return [replace(one, started_seconds=round(waited, 3)) for one in outcomes]
+
+    async def prove(self, version: str, calls: Sequence[Call]) -> tuple[list[Outcome], list[dict[str, Any]]]:
+        """Have a version of a model answer calls, and tell the arguments of its predictions.
+
+        Cancelled, its container is ended; one that was begun for the same version is joined.
+
+        Raises:
+            ModuleFailed: If it does not start.
+            Unavailable: If AWS does not answer.
+            InvalidInput: If it refuses.
+        """
+        outcomes, reply = await self._asked(calls, proves=version)
+        if "arguments" not in reply:
+            said = next((one.reason for one in outcomes if one.kind), reply.get("failed") or "it left no reply")
+            raise ModuleFailed(f"its container does not start: {said}")
+        return outcomes, reply["arguments"]
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    async def _asked(self, calls: Sequence[Call], *, proves: str = "") -> tuple[list[Outcome], dict[str, Any]]:
+        """What became of calls, and the reply that says so; empty: the container left none."""
+        names = ["proof", proves] if proves else []
+        note = self.folder / "jobs" / f"{digest_of([*names, *(call.job for call in calls)])[:40]}.json"
+        told = await self.off(lambda: self._joined(note)) or await self.off(
+            lambda: self._begun(note, calls, describe=bool(proves))
+        )
         running = Running(told["id"], Seen("SUBMITTED"), time.time())
         self.running.add(running)
         try:
@@ -143,15 +172,13 @@ class Jobs:
             raise
         finally:
             self.running.discard(running)
-        outcomes = await self.off(lambda: self._outcomes(calls, told, seen))
+        found = await self.off(lambda: self._outcomes(calls, told, seen))
         await self.off(lambda: self._tidy(told, note))
-        waited = max(0.0, time.monotonic() - began - max((one.seconds for one in outcomes), default=0.0))
-        return [_with_start(one, waited) for one in outcomes]
+        return found
 
-    # -- inside --------------------------------------------------------------------------------------------------
-
-    def _begun(self, note: Path, calls: Sequence[Call]) -> dict[str, str]:
-        folder = self.scratch.new(calls[0].job)
+    def _begun(self, note: Path, calls: Sequence[Call], *, describe: bool = False) -> dict[str, str]:
+        job = calls[0].job if calls else "0" * 32
+        folder = self.scratch.new(job)
         room = INLINE_BYTES
         entries: list[dict[str, Any]] = []
         for number, call in enumerate(calls):
@@ -160,9 +187,12 @@ class Jobs:
                 room -= call.input.stat().st_size
             entries.append(entry)
         environment = resolved(self.function.environment, self.secret)
-        self.scratch.write(f"{folder}/event.json", payloads.event_of(self.function, entries, environment))
+        event = payloads.event_of(self.function, entries, environment, self.memory_mb)
+        if describe:
+            event["volvox"]["describe"] = True
+        self.scratch.write(f"{folder}/event.json", event)
         variables = {EVENT: f"s3://{self.scratch.bucket}/{folder}/event.json"}
-        name = f"{self.function.name[:80]}-{calls[0].job[:16]}".replace(".", "-")
+        name = f"{self.function.name[:80]}-{job[:16]}".replace(".", "-")
         told = {"id": self.engine.submit(name, variables), "folder": folder}
         replace_text(note, json.dumps(told))
         return told
@@ -197,18 +227,20 @@ class Jobs:
             await asyncio.sleep(pause)
             pause = min(pause * 1.2, _LOOK_SECONDS[1])
 
-    def _outcomes(self, calls: Sequence[Call], told: dict[str, str], seen: Seen) -> list[Outcome]:
+    def _outcomes(
+        self, calls: Sequence[Call], told: dict[str, str], seen: Seen
+    ) -> tuple[list[Outcome], dict[str, Any]]:
         reply = self.scratch.read(f"{told['folder']}/{REPLY}")
         if reply is not None:
             by_job = {one["job"]: one for one in reply["volvox"]["outcomes"]}
             for log in {one["log"] for one in by_job.values() if one.get("log")}:
                 with contextlib.suppress(OSError):
                     printed.new_file(self.folder / "logs").write_text(log)
-            return [payloads.outcome_of(call, by_job[call.job], self.scratch) for call in calls]
+            return [payloads.outcome_of(call, by_job[call.job], self.scratch) for call in calls], reply["volvox"]
         with contextlib.suppress(VolvoxError):
             self._tell(calls, self.engine.log(told["id"]))
         kind, reason = how_it_ended(seen)
-        return [Outcome(call.job, kind, reason, exit_code=seen.exit_code) for call in calls]
+        return [Outcome(call.job, kind, reason, exit_code=seen.exit_code) for call in calls], {"failed": reason}
 
     def _cancelled(self, told: dict[str, str], note: Path) -> None:
         self.engine.end(told["id"], "nobody waits for it any more")
@@ -242,9 +274,3 @@ def how_it_ended(seen: Seen) -> tuple[Kind, str]:
         return "gone", said
     code = "" if seen.exit_code is None else f" with exit code {seen.exit_code}"
     return "failed", f"its container ended{code} and left no reply{f'; AWS says: {said}' if said else ''}"
-
-
-def _with_start(outcome: Outcome, seconds: float) -> Outcome:
-    from dataclasses import replace
-
-    return replace(outcome, started_seconds=round(seconds, 3))

@@ -22,6 +22,7 @@ from volvox.runtimes.aws.batch_runtime import BatchRuntime
 from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 from volvox.runtimes.aws.limits import LAMBDA_SECONDS, beyond_lambda
 from volvox.runtimes.aws.payloads import fetched_there
+from volvox.runtimes.aws.threads import off
 from volvox.runtimes.interface import Call, Outcome, Status
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret
@@ -44,20 +45,33 @@ class LambdaBatchRuntime:
         self._batch = BatchRuntime(folder / "batch", models, secret=secret)
         self._lambda.to_batch = True
         self._batch.owner = self._lambda.owner  # role, queue and notifications are one function's
+        self._calls: dict[str, set[asyncio.Task[list[Outcome]]]] = {}
 
     def fetches_from(self, function: Function, place: str) -> bool:
         """Whether the function's role reads files of `place` itself; others are brought with the call."""
         return fetched_there(function, place)
 
     async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
-        """As `Runtime.deploy`: on Batch first, so that what Lambda gives up has somewhere to go."""
+        """As `Runtime.deploy`.
+
+        At first on Batch, so that what Lambda gives up has somewhere to go; later on Lambda, which proves the image of
+        both: a version that fails there gets no calls on Batch either.
+        """
         later = function.model_copy(update={"timeout_seconds": batch_seconds(function)})
+        before = (await self.status(function.name)).version
         if reasons := await asyncio.to_thread(self._known_before, function):
-            await self._lambda.remove(function.name)  # before: role and queue are those of both
+            await self._lambda.remove(function.name)
             tell(f"every call goes to Batch: {'; '.join(reasons)}")
-        await self._batch.deploy(later, version=version, tell=tell)
+        first = bool(reasons) or not before
+        if first:  # a job of Batch would take minutes to prove what Lambda proves in seconds
+            await self._batch.deploy(later, version=version, tell=tell, prove=bool(reasons))
         if not reasons:
             await self._lambda.deploy(function, version=version, tell=tell)
+        if not first:
+            await self._batch.deploy(later, version=version, tell=tell, prove=False)
+        if before not in ("", version) and (calls := self._calls.pop(function.name, None)):
+            await asyncio.wait(calls)
+            await off(lambda: None)  # who asked hears of the answers first
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`, of both."""
@@ -68,6 +82,13 @@ class LambdaBatchRuntime:
 
     async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
         """As `Runtime.invoke`."""
+        task = asyncio.ensure_future(self._invoked(name, calls))
+        beside = self._calls.setdefault(name, set())
+        beside.add(task)
+        task.add_done_callback(beside.discard)
+        return await task
+
+    async def _invoked(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
         status = await self._batch.status(name)
         if status.state == "absent":
             raise NotFound(f"function {name!r} is not deployed on Lambda and Batch; apply its file first")

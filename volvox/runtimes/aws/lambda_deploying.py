@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from volvox.errors import InvalidInput, ModuleFailed
+from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.runtimes import answers
-from volvox.runtimes.aws import direct, images, invoking, roles, script_images, triggers
+from volvox.runtimes.aws import direct, images, invoking, proving, roles, script_images, triggers
 from volvox.runtimes.aws.account import Account, is_missing, name_of, section, told, unless_missing
 from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects, Wanted
 from volvox.runtimes.aws.limits import beyond_lambda, size_of
 from volvox.runtimes.aws.scratch import needed, scratch_of
-from volvox.runtimes.interface import Call
 from volvox.runtimes.models import Model, Models
-from volvox.serving import smoke
 from volvox.worker.describing import file_argument
 
 _RETENTION_DAYS = 30
@@ -119,21 +118,30 @@ def _call_by_buckets(
     triggers.remove_queue(account, function.name)
 
 
-def remove(account: Account, function: Function, owner: str) -> None:
+def remove(account: Account, function: Function, owner: str, elsewhere: Function | None = None) -> None:
     """Remove all that `deploy` makes; scratch files too, of buckets nothing else.
+
+    Args:
+        account: Where it is.
+        function: What may have been made.
+        owner: What everything is tagged with.
+        elsewhere: The function as another runtime of AWS has it: what is that one's too stays.
 
     Raises:
         InvalidInput: If AWS refuses.
         Unavailable: If it does not answer.
     """
     name = name_of(function.name)
-    triggers.remove(account, function)
-    triggers.remove_queue(account, function.name)
+    triggers.remove(account, function, elsewhere)
+    if elsewhere is None:
+        triggers.remove_queue(account, function.name)
     triggers.remove_queue(account, function.name, direct.DEAD)
     LambdaObjects(account, owner).remove(name)
     group = f"/aws/lambda/{name}"
     with told(f"remove the log {group}"), unless_missing():
         account.client("logs").delete_log_group(logGroupName=group)
+    if elsewhere is not None:
+        return
     roles.remove(account, function.name)
     if section(function, "ecr").get("delete_image", True) and account.is_amazon:
         images.remove(account, function.name)
@@ -167,23 +175,10 @@ class _Proof:
         answers.check_arguments(described, function.arguments, takes_files=bool(function.inputs))
         if file_argument(described) is None:
             return
-        samples = self._models.samples(model)
-        for path in samples:
-            self._ask(version, path)
-
-    def _ask(self, version: str, path: Path) -> None:
-        import json
-        import tempfile
-
-        assert self._model is not None
         with tempfile.TemporaryDirectory(prefix="volvox-proof-") as folder:
-            call = Call("0" * 32, path, Path(folder), key=path.name, relative=path.name, timeout_seconds=120.0)
-            (outcome,) = invoking.invoke(self._account, self._function, version, [call]).outcomes
-            if outcome.kind:
-                raise ModuleFailed(f"asked {path.name}, the model failed: {outcome.reason}")
-            for file in Path(folder).glob("*.json"):
-                if wrong := smoke.fault(json.loads(file.read_bytes()), self._model.labels):
-                    raise ModuleFailed(f"asked {path.name}, the model's answer cannot be right: {wrong}")
+            calls = proving.calls_of(self._models.samples(model), Path(folder))
+            outcomes = invoking.invoke(self._account, function, version, calls).outcomes if calls else ()
+            proving.look_at(calls, outcomes, model.labels)
 
 
 def _variables(function: Function) -> dict[str, str]:

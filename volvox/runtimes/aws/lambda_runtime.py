@@ -21,8 +21,9 @@ from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, Vol
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runtimes import printed
-from volvox.runtimes.aws import direct, invoking, lambda_deploying
+from volvox.runtimes.aws import direct, invoking, lambda_deploying, triggers
 from volvox.runtimes.aws.account import Account, name_of
+from volvox.runtimes.aws.beside import elsewhere
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import needed
 from volvox.runtimes.aws.threads import off
@@ -104,6 +105,8 @@ class LambdaRuntime:
             before = self._there(function.name)
             replace_text(self._file(function.name, "begun"), function.model_dump_json())
             made = await off(lambda: self._deploy(function, version, tell, first=before is None))
+            if before is not None:
+                await off(lambda: triggers.remove(before.account, before.function, but=function))
             now = Deployed(function, version, made.live, made.account, Warm(function.scaling.idle_seconds))
             if before is not None and (before.version, before.live) == (version, made.live):
                 before.function = function
@@ -194,9 +197,7 @@ class LambdaRuntime:
                     one.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
             if (begun := self._begun(name)) is not None:
-                await off(
-                    lambda: lambda_deploying.remove(Account.of(begun, "lambda"), begun, self.owner)
-                )  # fmt: skip
+                await off(lambda: self._remove(begun))
             await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
 
     async def close(self) -> None:
@@ -214,8 +215,12 @@ class LambdaRuntime:
         except (InvalidInput, ModuleFailed, NotFound):
             if first:  # nothing of it is left: it never answered
                 with contextlib.suppress(VolvoxError):
-                    lambda_deploying.remove(Account.of(function, "lambda"), function, self.owner)
+                    self._remove(function)
             raise
+
+    def _remove(self, function: Function) -> None:
+        other = elsewhere(self.folder, function.name)
+        lambda_deploying.remove(Account.of(function, "lambda"), function, self.owner, other)
 
     # -- calls -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 
 LAMBDA_MEMORY_MB = (128, 10_240)
@@ -16,7 +17,14 @@ LAMBDA_PAYLOAD_BYTES = 6 << 20
 LAMBDA_VARIABLES_BYTES = 4096
 INLINE_BYTES = 4 << 20  # of a file in a payload, before base64 and what goes with it
 LAMBDA_CPU_MB = 1769  # of memory for each processor
-_MEMORY_MB = 2048  # where nobody says what it needs
+LAMBDA_CPUS = 6
+_MEMORY_MB, _CPU = 2048, 1.0  # where nobody says what it needs
+_FARGATE_CPU = (0.25, 0.5, 1, 2, 4, 8, 16)
+# What Fargate has of memory for each number of processors, in MB: least, most, step.
+_FARGATE_MB: dict[float, tuple[int, int, int]] = {
+    0.25: (512, 2048, 512), 0.5: (1024, 4096, 1024), 1: (2048, 8192, 1024), 2: (4096, 16384, 1024),
+    4: (8192, 30720, 1024), 8: (16384, 61440, 4096), 16: (32768, 122880, 8192),
+}  # fmt: skip
 _OVERHEAD_SECONDS = 10  # beside the call's own time, for fetching and publishing
 
 
@@ -45,6 +53,34 @@ def size_of(function: Function) -> Size:
     return Size(min(max(memory, least), most), max(1, seconds), min(storage, LAMBDA_STORAGE_MB[1]))
 
 
+def container_size(function: Function) -> tuple[float, int]:
+    """Processors and MB that a job's or task's container is asked for."""
+    needs = function.resources
+    return needs.cpu or _CPU, needs.memory_mb or _MEMORY_MB
+
+
+def fits_fargate(cpu: float, memory_mb: int) -> bool:
+    """Whether Fargate has so much of both."""
+    return cpu <= _FARGATE_CPU[-1] and memory_mb <= _FARGATE_MB[_FARGATE_CPU[-1]][1]
+
+
+def fargate_size(cpu: float, memory_mb: int) -> tuple[float, int]:
+    """The smallest size of Fargate that has so much of both.
+
+    Raises:
+        InvalidInput: If none has.
+    """
+    for processors in _FARGATE_CPU:
+        least, most, step = _FARGATE_MB[processors]
+        if processors >= cpu and most >= memory_mb:
+            more = max(0, memory_mb - least)
+            return processors, least + -(-more // step) * step
+    raise InvalidInput(
+        f"Fargate has 16 processors and {_FARGATE_MB[16][1]:,} MB at most, not {cpu:g} and {memory_mb:,} MB: say "
+        "batch.compute_resources.type: EC2"
+    )
+
+
 def beyond_lambda(function: Function, image_bytes: int = 0) -> Iterator[str]:
     """Why Lambda cannot run it as it is defined, a sentence each; none: it can.
 
@@ -57,8 +93,8 @@ def beyond_lambda(function: Function, image_bytes: int = 0) -> Iterator[str]:
         yield "it asks for a GPU, which Lambda has not"
     if (needs.memory_mb or 0) > LAMBDA_MEMORY_MB[1]:
         yield f"it asks for {needs.memory_mb:,} MB of memory, and Lambda has {LAMBDA_MEMORY_MB[1]:,} MB at most"
-    if needs.cpu and round(needs.cpu * LAMBDA_CPU_MB) > LAMBDA_MEMORY_MB[1]:
-        yield f"it asks for {needs.cpu:g} processors, and Lambda has 6 at most"
+    if (needs.cpu or 0) > LAMBDA_CPUS:
+        yield f"it asks for {needs.cpu:g} processors, and Lambda has {LAMBDA_CPUS} at most"
     if (needs.storage_mb or 0) > LAMBDA_STORAGE_MB[1]:
         yield f"it asks for {needs.storage_mb:,} MB of disk, and Lambda has {LAMBDA_STORAGE_MB[1]:,} MB at most"
     if function.timeout_seconds > LAMBDA_SECONDS:

@@ -94,15 +94,24 @@ def name_in(key: str) -> str:
     return key.rpartition("/")[2] or key
 
 
-def event_of(function: Function, calls: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The event of several calls."""
+def event_of(
+    function: Function, calls: Sequence[Mapping[str, Any]], environment: Mapping[str, str], memory_mb: int | None = None
+) -> dict[str, Any]:
+    """The event of several calls.
+
+    Args:
+        function: Whose.
+        calls: Those of `call_of`.
+        environment: Of its script.
+        memory_mb: What it may use; None: what the function says.
+    """
+    needs = function.resources
     told: dict[str, Any] = {
         "function": function.name, "arguments": function.arguments, "accept": function.accept, "calls": list(calls),
+        "memory_mb": (needs.memory_mb or 0) if memory_mb is None else memory_mb,
     }  # fmt: skip
     if not function.model:
-        needs = function.resources
-        told |= {"environment": dict(environment), "memory_mb": needs.memory_mb or 0}
-        told["storage_mb"] = needs.storage_mb or 0
+        told |= {"environment": dict(environment), "storage_mb": needs.storage_mb or 0}
     return {"volvox": told}
 
 

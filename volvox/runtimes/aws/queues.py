@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volvox.runtimes.aws.beside import FOLDERS
 from volvox.settings import Home
 
-_FOLDERS = ("lambda", "batch", "ecs", "lambda-batch/lambda", "lambda-batch/batch")
 _WAIT_SECONDS = 60.0
 
 _read: dict[Path, tuple[int, dict[str, Any]]] = {}  # a file that has not changed is not read again
@@ -32,7 +32,7 @@ class Queue:
 def of_home(home: Home) -> dict[str, Queue]:
     """Those of everything that is deployed on AWS, by URL."""
     found: dict[str, Queue] = {}
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         for path in (home.root / "dispatch" / folder).glob("*/deployed.json"):
             told = _told(path)
             if url := told.get("queue"):

@@ -74,9 +74,10 @@ def drift(account: Account, function: Function, kind: Target, arn: str) -> list[
     return found
 
 
-def remove(account: Account, function: Function) -> None:
-    """Have buckets tell nothing more for a function; those that are gone need not."""
-    for bucket in sorted({one.bucket for one in watched(function)}):
+def remove(account: Account, function: Function, but: Function | None = None) -> None:
+    """Have buckets tell nothing more for a function, but those that it has as `but`; those that are gone need not."""
+    kept = {one.bucket for one in watched(but)} if but is not None else set[str]()
+    for bucket in sorted({one.bucket for one in watched(function)} - kept):
         with unless_missing():
             _changed(account, bucket, function.name, "QueueConfigurations", [])
 

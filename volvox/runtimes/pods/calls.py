@@ -82,6 +82,8 @@ class _Call:
         name = pod["metadata"]["name"]
         if said := await self._brought(pod):
             cannot = Ended("failed", f"the script cannot be started in its image: {said}", 127)
+            if said == f"exit code {_KILLED}":
+                cannot = Ended("gone", "its pod was killed before it was given its file")
             return await self._ended_already(name) or cannot
         self._running.began, self.begun = True, time.monotonic()
         printing, fetching = asyncio.create_task(self._printed(name)), asyncio.create_task(self._fetched(name))
@@ -158,6 +160,10 @@ class _Call:
                 ended = await asyncio.to_thread(self._unpacked, target)
                 if ended is not None:
                     return ended
+                if (ended := await self._ended_already(name)) is not None:
+                    return ended
+                if code == _KILLED:  # with its container, of which the cluster may not have heard yet
+                    return Ended("gone", "its pod was killed before its outputs were taken")
                 return Ended("failed", f"its outputs cannot be taken from its image: {said or f'exit code {code}'}")
             ended = await self._ended_already(name)
             if ended is not None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import time
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.volvox.runtimes.benches import NAME, SHARED, Bench
 from volvox.functions.definition import Function
 from volvox.runtimes import Runtime
+from volvox.runtimes.aws.batch_runtime import BatchRuntime
+from volvox.runtimes.aws.ecs_runtime import EcsRuntime
+from volvox.runtimes.aws.lambda_batch_runtime import LambdaBatchRuntime
+from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
+
+_KEYS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 
 
 class Renamed:
@@ -28,34 +38,138 @@ class Renamed:
         return lambda name, *given, **more: getattr(self._runtime, what)(SHARED, *given, **more)
 
 
-class Lambda(Bench):
-    """Lambda functions of the AWS engine of VOLVOX_ENGINES."""
+class OnAws(Bench):
+    """A runtime of the AWS engine of VOLVOX_ENGINES; a class below says which.
 
-    name = "lambda"
-    shared = False
+    Attributes:
+        shared: Whether it lives beside another one of the suite.
+    """
+
     patience = 30.0
     image = "python:3.11-slim"
     live_log = False
-    ends_when_told = False
+    runtime_class: Callable[..., Runtime]
+
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
+        self.shared = shared
+        super().__init__(folder)
 
     def made(self) -> Runtime:
-        from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
-
         self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
-        made = LambdaRuntime(self.folder / "runtime", self.models)
+        made = type(self).runtime_class(self.folder / "runtime", self.models)
         return Renamed(made) if self.shared else made  # type: ignore[return-value]
-
-    async def at_work(self) -> list[str]:
-        return []  # in an instance, which is Lambda's own business
 
     async def left(self) -> list[str]:
         return await asyncio.to_thread(on_aws, SHARED if self.shared else NAME)
 
 
-class SharedLambda(Lambda):
-    """One that lives beside others of the suite."""
+class Lambda(OnAws):
+    """Lambda functions."""
 
-    shared = True
+    name = "lambda"
+    ends_when_told = False
+    runtime_class = LambdaRuntime
+
+    async def at_work(self) -> list[str]:
+        return []  # in an instance, which is Lambda's own business
+
+
+class WithJobs(OnAws):
+    """Functions whose calls are containers of their own, with a bucket for what these are told."""
+
+    patience = 90.0
+    soon = 60.0
+    pace = 2.0
+    keeps = False
+    ends_when_told = False
+    timeout_seconds = 0.0
+
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
+        import boto3
+
+        self.bucket = self.role = f"volvox-suite-{uuid.uuid4().hex[:12]}"
+        self._over: list[str] | None = None
+        boto3.client("s3").create_bucket(Bucket=self.bucket)
+        made = boto3.client("iam").create_role(RoleName=self.role, AssumeRolePolicyDocument="{}")
+        # Beside what AWS wants: a service role by name, and the engine's address in the container.
+        batch: dict[str, Any] = {
+            "service_role": made["Role"]["Arn"],
+            "environment": {"Variables": {name: os.environ[name] for name in _KEYS}},
+        }
+        if self.timeout_seconds:
+            batch["timeout_seconds"] = self.timeout_seconds
+        self.as_script = {"settings": {"bucket": self.bucket, "batch": batch}}
+        super().__init__(folder, shared=shared)
+
+    def function(self, version: str = "1", **more: Any) -> Function:
+        return super().function(version, **{**self.as_script, "scaling": {"max_scale": 4}, **more})
+
+    async def at_work(self) -> list[str]:
+        """Containers of its images that run, after a moment in which they may end."""
+        deadline = time.monotonic() + self.soon
+        while (found := await asyncio.to_thread(containers)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+        return found
+
+    async def left(self) -> list[str]:
+        return await super().left() + (await asyncio.to_thread(self._objects) if self._over is None else self._over)
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.to_thread(self._emptied)
+
+    def _objects(self) -> list[str]:
+        import boto3
+
+        found = boto3.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return [f"object {one['Key']}" for one in found]
+
+    def _emptied(self) -> None:
+        import boto3
+
+        self._over, s3 = self._objects(), boto3.client("s3")
+        for one in self._over:
+            s3.delete_object(Bucket=self.bucket, Key=one.partition(" ")[2])
+        s3.delete_bucket(Bucket=self.bucket)
+        boto3.client("iam").delete_role(RoleName=self.role)
+
+
+class Batch(WithJobs):
+    """Jobs of Batch."""
+
+    name = "batch"
+    together = False
+    runtime_class = BatchRuntime
+
+
+class Ecs(WithJobs):
+    """Tasks of ECS."""
+
+    name = "ecs"
+    runtime_class = EcsRuntime
+
+
+class LambdaBatch(WithJobs):
+    """Lambda functions; what these cannot finish goes to Batch, where a call has a few seconds more."""
+
+    name = "lambda-batch"
+    keeps = True
+    pace = 0.1
+    timeout_seconds = 3.0
+    runtime_class = LambdaBatchRuntime
+
+    def limit(self, seconds: float) -> str:
+        return super().limit(self.timeout_seconds)
+
+    async def at_work(self) -> list[str]:
+        return []  # as of Lambda
+
+
+def containers() -> list[str]:
+    """Containers that run of images of the suite's functions."""
+    line = ["docker", "ps", "--format", "{{.Names}} {{.Image}}"]
+    told = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [one for one in told if f"volvox-{NAME}" in one]
 
 
 def on_aws(function: str) -> list[str]:

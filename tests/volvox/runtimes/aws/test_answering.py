@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.volvox.runtimes.aws.fakes import FakeAccount
-from volvox.errors import Unavailable
+from volvox.errors import ModuleFailed, Unavailable
 from volvox.functions.definition import Function
 from volvox.runtimes.aws import jobs as jobs_module
 from volvox.runtimes.aws.jobs import Jobs, Seen
@@ -60,6 +60,8 @@ class Engine:
         self.looks: dict[str, int] = {}
         self.reply: Any = {"kind": "", "printed": "42\n", "exit_code": 0}
         self.down = 0
+        self.arguments: list[dict[str, Any]] | None = None
+        self.failed = ""
 
     def submit(self, name: str, variables: dict[str, str]) -> str:
         assert set(variables) == {"VOLVOX_EVENT"}
@@ -80,7 +82,10 @@ class Engine:
             key = identifier.removeprefix("s3://b/")
             event = self.scratch.objects[key]["volvox"]
             found = [{"job": one["job"], **self.reply} for one in event["calls"]]
-            self.scratch.objects[f"{key.rpartition('/')[0]}/reply.json"] = {"volvox": {"outcomes": found}}
+            told: dict[str, Any] = {"outcomes": found, **({"failed": self.failed} if self.failed else {})}
+            if event.get("describe") and self.arguments is not None:
+                told["arguments"] = self.arguments
+            self.scratch.objects[f"{key.rpartition('/')[0]}/reply.json"] = {"volvox": told}
         return seen
 
     def end(self, identifier: str, reason: str) -> None:
@@ -213,6 +218,25 @@ def test_a_dispatcher_that_ends_leaves_its_job_to_the_next_one(tmp_path: Path) -
     assert outcome.kind == "" and len(engine.submitted) == 1
 
 
+def test_a_version_is_proven_by_a_container_that_describes_it_and_another_version_by_another(tmp_path: Path) -> None:
+    engine = Engine(Scratch(), RUNS, DONE)
+    engine.arguments = [{"name": "image"}]
+    jobs, asked = made(tmp_path, engine), call(tmp_path)
+    outcomes, described = asyncio.run(jobs.prove("v1", [asked]))
+    assert ([one.kind for one in outcomes], described) == ([""], [{"name": "image"}])
+    (tmp_path / "jobs" / "left.json").write_text("{}")  # another's
+    asyncio.run(jobs.prove("v2", [asked]))
+    assert len(engine.submitted) == 2 and engine.scratch.objects == {}
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_one_that_does_not_start_is_told_with_what_it_said(tmp_path: Path, samples: int) -> None:
+    engine = Engine(Scratch(), DONE)
+    engine.failed, engine.reply = "no weights", {"kind": "failed", "reason": "no weights"}
+    with pytest.raises(ModuleFailed, match="does not start: no weights"):
+        asyncio.run(made(tmp_path, engine).prove("v1", [call(tmp_path)] * samples))
+
+
 # -- what Lambda gives up --------------------------------------------------------------------------------------------
 
 
@@ -223,9 +247,17 @@ class Part:
         self.outcomes, self.absent = outcomes, absent
         self.asked: list[Call] = []
         self.beyond: dict[str, str] = {}
+        self.deployed: list[str] = []
+        self.bad: set[str] = set()
+
+    async def deploy(self, function: Function, *, version: str, **_: Any) -> None:
+        if version in self.bad:
+            raise ModuleFailed("it does not answer")
+        self.deployed.append(version)
+        self.absent = False
 
     async def status(self, name: str) -> Status:
-        return Status("absent" if self.absent else "ready", "v")
+        return Status("absent") if self.absent else Status("ready", (self.deployed or ["v"])[-1])
 
     async def invoke(self, name: str, calls: list[Call]) -> list[Outcome]:
         self.asked += calls
@@ -286,6 +318,24 @@ def test_an_answer_that_is_too_large_goes_to_batch_by_what_lambda_noted(tmp_path
     first.beyond[one.job] = "its answer is larger than what Lambda passes on"
     assert ask(both(tmp_path, first, second), one)[0].kind == "" and len(second.asked) == 1
     assert first.beyond == {}
+
+
+def test_a_version_that_lambda_does_not_prove_gets_no_calls_on_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Part({}, absent=True), Part({}, absent=True)
+    runtime = both(tmp_path, first, second)
+    monkeypatch.setattr(runtime, "_known_before", lambda _: [])
+    first.bad = {"2"}
+
+    async def test() -> None:
+        await runtime.deploy(FUNCTION, version="1")
+        with pytest.raises(ModuleFailed):
+            await runtime.deploy(FUNCTION, version="2")
+        await runtime.deploy(FUNCTION, version="3")
+
+    asyncio.run(test())
+    assert first.deployed == second.deployed == ["1", "3"]
 
 
 def test_on_batch_a_call_has_a_day_unless_something_else_is_said() -> None:

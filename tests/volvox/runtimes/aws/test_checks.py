@@ -16,7 +16,7 @@ from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
 from volvox.runtimes import checking
 from volvox.runtimes.aws import checks, images, roles, script_images
-from volvox.runtimes.aws.account import name_of, told
+from volvox.runtimes.aws.account import Account, name_of, told
 from volvox.runtimes.aws.images import Source
 from volvox.settings import Home
 
@@ -154,6 +154,12 @@ def test_batch_needs_a_bucket(found) -> None:
 def test_what_aws_says_becomes_a_sentence(raised: ClientError, kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said), told("make it"):
         raise raised
+
+
+def test_what_takes_long_is_never_asked_for_twice() -> None:
+    account = Account("eu-west-1")
+    assert account.client("lambda", seconds=900).meta.config.retries["total_max_attempts"] == 1
+    assert account.client("lambda").meta.config.retries["total_max_attempts"] > 1
 
 
 def test_names_are_what_aws_takes_and_never_two_functions_one() -> None:

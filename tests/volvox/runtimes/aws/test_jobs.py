@@ -7,8 +7,9 @@ import pytest
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.runtimes.aws import batch_runtime, ecs_runtime
-from volvox.runtimes.aws.batch_objects import fargate_size, kind_of, needs_of
+from volvox.runtimes.aws.batch_objects import kind_of, needs_of
 from volvox.runtimes.aws.jobs import Seen, how_it_ended
+from volvox.runtimes.aws.limits import fargate_size
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ import boto3
 import pytest
 
 from tests.volvox.runtimes.aws.cloud import Cloud, only
+from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
+from volvox.runtimes.aws import checks
 from volvox.runtimes.aws.account import Account
 from volvox.runtimes.aws.batch_runtime import BatchRuntime
 from volvox.runtimes.aws.ecs_runtime import EcsRuntime
 from volvox.runtimes.aws.lambda_batch_runtime import LambdaBatchRuntime
+from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 
 pytestmark = [pytest.mark.aws, pytest.mark.docker]
 
@@ -120,6 +123,34 @@ def test_a_changed_script_is_a_new_revision_and_the_old_one_goes(cloud: Cloud, s
 
     asyncio.run(test())
     assert cloud.left() == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_that_moves_to_another_runtime_keeps_what_both_need(
+    cloud: Cloud, settings: dict[str, Any], fails: bool
+) -> None:
+    before = cloud.function("lambda", script=SCRIPT)
+    more = {"scaling": {"max_scale": 1, "min_scale": 1}} if fails else {}
+    now = cloud.function("ecs" if fails else "batch", script=SCRIPT, settings=settings, **more)
+
+    async def test() -> None:
+        first = LambdaRuntime(cloud.folder / "lambda", cloud.models)
+        second = RUNTIMES[now.runtime](cloud.folder / now.runtime, cloud.models)
+        await first.deploy(before, version=before.version)
+        if fails:
+            with pytest.raises(InvalidInput, match="min_scale"):
+                await second.deploy(now, version=now.version)
+            left, last = before, first
+        else:
+            await second.deploy(now, version=now.version)
+            await first.remove(cloud.name)
+            left, last = now, second
+        assert checks.drifted(Account(), left) == []
+        assert only(await last.invoke(cloud.name, [cloud.call("in/a.txt")])).kind == ""
+        await last.remove(cloud.name)
+
+    asyncio.run(test())
+    assert cloud.left() == [] and cloud.objects(".volvox/") == {}
 
 
 def test_what_lambda_cannot_finish_goes_to_batch_once(cloud: Cloud, settings: dict[str, Any]) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from volvox.functions.definition import Function
-from volvox.runtimes.aws.limits import beyond_lambda, mode_for, size_of
+from volvox.pricing.placing import _known, _place
+from volvox.runtimes.aws.limits import (
+    LAMBDA_CPUS,
+    LAMBDA_IMAGE_BYTES,
+    LAMBDA_MEMORY_MB,
+    LAMBDA_PAYLOAD_BYTES,
+    LAMBDA_SECONDS,
+    LAMBDA_STORAGE_MB,
+    beyond_lambda,
+    mode_for,
+    size_of,
+)
+from volvox.settings import Home
 
 
 def function(**more) -> Function:
@@ -38,7 +50,15 @@ def test_an_image_may_be_too_large() -> None:
 def test_what_fits_goes_to_lambda_and_what_comes_close_to_both() -> None:
     assert mode_for(function())[0] == "lambda"
     assert mode_for(function(timeout_seconds=899))[0] == "lambda-batch"
-    assert list(beyond_lambda(function(timeout_seconds=900, resources={"memory_mb": 10_240}))) == []
+    most = {"memory_mb": 10_240, "cpu": LAMBDA_CPUS}
+    assert list(beyond_lambda(function(timeout_seconds=900, resources=most))) == []
+
+
+def test_what_places_a_function_knows_the_same_limits() -> None:
+    known = _place("lambda", function(), _known(Home.current())).limits
+    assert (known.memory_mb, known.cpu, known.gpus) == (LAMBDA_MEMORY_MB[1], LAMBDA_CPUS, 0)
+    assert (known.storage_mb, known.timeout_seconds) == (LAMBDA_STORAGE_MB[1], LAMBDA_SECONDS)
+    assert (known.image_mb, known.payload_mb) == (LAMBDA_IMAGE_BYTES >> 20, LAMBDA_PAYLOAD_BYTES >> 20)
 
 
 def test_sizes_are_within_what_lambda_has_and_processors_come_with_memory() -> None:

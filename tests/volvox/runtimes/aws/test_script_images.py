@@ -15,18 +15,19 @@ from tests.volvox.runner.runtime_api import RuntimeApi
 from tests.volvox.runner.test_container import call, event
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
-from volvox.runtimes.aws import images
+from volvox.runtimes.aws import images, script_images
 
 pytestmark = pytest.mark.docker
 
+NAME = f"t-{uuid.uuid4().hex[:10]}"
 SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH"; echo; command -v python3 || echo none\n'
 
 
 @pytest.fixture
-def base(monkeypatch: pytest.MonkeyPatch) -> str:
-    told = engine_environment(["docker"])
-    monkeypatch.setenv("ENGINE_BASE_IMAGE", told["ENGINE_BASE_IMAGE"])
-    return told["ENGINE_BASE_IMAGE"]
+def base() -> Iterator[str]:
+    """The engine's image with a Python; what was made of it is forgotten afterwards."""
+    yield engine_environment(["docker"])["ENGINE_BASE_IMAGE"]
+    script_images.forget(NAME)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def without_python(base: str) -> Iterator[str]:
 
 
 def built(image: str, **more) -> images.Source:
-    function = Function.model_validate({"name": "f", "image": image, "script": SCRIPT, **more})
+    function = Function.model_validate({"name": NAME, "image": image, "script": SCRIPT, **more})
     return images.source_of(function, None, None)  # type: ignore[arg-type]
 
 
@@ -79,9 +80,10 @@ def answers(image: str) -> dict:
 def test_an_image_is_built_once_and_anew_when_its_script_changes(base: str) -> None:
     first, second = built(base), built(base)
     assert first == second and first.architecture == "x86_64" and first.size > 0
-    assert built(base, script="echo other").digest != first.digest
     told = answers(first.id)
     assert told["kind"] == "" and told["printed"].splitlines()[0] == "CONTENT", told
+    other = built(base, script="echo other")  # which takes the name, and with it the first one's place
+    assert other.digest != first.digest and answers(other.id)["printed"] == "other\n"
 
 
 def test_one_without_python_is_refused_with_what_to_do(without_python: str) -> None:

@@ -57,6 +57,16 @@ def test_ours_are_added_beside_those_of_others_once_and_removed_alone() -> None:
     assert s3.notifications["lake"] == THEIRS and s3.notifications["other"] == {}
 
 
+def test_a_bucket_that_is_no_input_any_more_tells_nothing_more() -> None:
+    s3 = Buckets(lake=copy.deepcopy(THEIRS))
+    account, now = FakeAccount(s3=s3), function(inputs=[{"url": "s3://other/in"}])
+    triggers.ensure(account, function(), "QueueConfigurations", ARN)
+    triggers.ensure(account, now, "QueueConfigurations", ARN)
+    triggers.remove(account, function(), but=now)
+    assert s3.notifications["lake"] == THEIRS
+    assert triggers.drift(account, now, "QueueConfigurations", ARN) == []
+
+
 def test_what_others_changed_is_told_and_mended() -> None:
     s3 = Buckets()
     account = FakeAccount(s3=s3)
