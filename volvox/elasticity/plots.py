@@ -93,6 +93,8 @@ def _what_it_means(figure: Figure) -> None:
 
 
 def _what_waited(axes: Axes, result: Result) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     times, waiting = _steps([(job.came, 1) for job in result.jobs] + [(job.begun, -1) for job in result.jobs])
     axes.step(times, waiting, where="post", color=RED, linewidth=1.2, label="jobs waiting")
     if result.nodes:
@@ -101,7 +103,7 @@ def _what_waited(axes: Axes, result: Result) -> None:
         times, on = _steps(changes)
         axes.step([*times, _end(result)], [*on, on[-1]], where="post", color=INK, linewidth=1.2, label="nodes on")
     axes.set_ylim(bottom=0)
-    axes.yaxis.get_major_locator().set_params(integer=True)  # there are no half jobs
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there are no half jobs
     axes.set_xlabel("seconds", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(frameon=False, fontsize=7, loc="upper right")
