@@ -13,6 +13,7 @@ from volvox.errors import InvalidInput
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, GREY, BLUE, RED, PALE = "#1b1f24", "#8b949e", "#2f6f9f", "#b3392f", "#e4e7ea"
 _MOST_LINES = 40  # of nodes, or of instances where there are no nodes
@@ -38,6 +39,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     for index, result in enumerate(results):
         _who_did_what(axes[2 * index], result)
         _what_waited(axes[2 * index + 1], result)
+    if results[0].nodes:
+        _what_it_means(figure)
     for one in axes:
         one.set_xlim(0, end * 1.01)
         for edge in ("top", "right"):
@@ -78,7 +81,20 @@ def _who_did_what(axes: Axes, result: Result) -> None:
     axes.tick_params(labelsize=7)
 
 
+def _what_it_means(figure: Figure) -> None:
+    """Below all: what the bars of a node are."""
+    from matplotlib.patches import Patch
+
+    told = [
+        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="boots"), Patch(color=GREY, label="fetches image"),
+        Patch(color=BLUE, label="job"), Patch(color=PALE, label="on"),
+    ]  # fmt: skip
+    figure.legend(handles=told, loc="outside lower right", ncols=len(told), frameon=False, fontsize=7)
+
+
 def _what_waited(axes: Axes, result: Result) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     times, waiting = _steps([(job.came, 1) for job in result.jobs] + [(job.begun, -1) for job in result.jobs])
     axes.step(times, waiting, where="post", color=RED, linewidth=1.2, label="jobs waiting")
     if result.nodes:
@@ -87,6 +103,7 @@ def _what_waited(axes: Axes, result: Result) -> None:
         times, on = _steps(changes)
         axes.step([*times, _end(result)], [*on, on[-1]], where="post", color=INK, linewidth=1.2, label="nodes on")
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there are no half jobs
     axes.set_xlabel("seconds", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(frameon=False, fontsize=7, loc="upper right")

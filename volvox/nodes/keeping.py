@@ -115,6 +115,7 @@ class Keeper:
                 node.id = node.name
         known = {node.id for node in self.ledger.nodes}
         nameless = [node for node in self.ledger.nodes if not node.id]
+        nameless.sort(key=lambda node: node.state == "failed")  # what comes is what is waited for
         for one in there.values():
             if one.id in known or one.state == "failed":
                 continue

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from volvox.elasticity import paper
+from volvox.elasticity.commands import simulate as command
 from volvox.elasticity.policy import JOB_WEIGHT
 from volvox.elasticity.reading import KEYS, read
 from volvox.elasticity.scenario import MOST_JOBS, Instances, Nodes
@@ -27,6 +30,24 @@ def test_the_scenario_can_be_simulated(tmp_path: Path) -> None:
     result = simulate(read(tmp_path / "evening.yaml"))
     assert len(result.jobs) == 200
     assert len(result.nodes) > 1
+
+
+COMMANDS = [line.partition("#")[0].strip() for line in PAGE.splitlines() if line.startswith("volvox simulate")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_do_what_is_said_with_the_file_that_is_shown(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evening.yaml").write_text(SCENARIO)
+    done = CliRunner().invoke(command, line.split()[2:], catch_exceptions=False)
+    assert done.exit_code == 0
+    if "--json" in line:
+        assert len(json.loads(done.output)["jobs"]) == 200
+    if "--plot" in line:
+        assert Path(line.split()[-1]).read_bytes().startswith(b"\x89PNG")
+    assert ("OSCAR" in done.output) == ("--paper" in line)
 
 
 def test_the_function_can_be_applied(tmp_path: Path) -> None:

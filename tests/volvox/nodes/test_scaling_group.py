@@ -157,3 +157,28 @@ def test_the_nodes_of_a_group_from_the_first_to_the_last(aws: Aws, home: Home, c
     assert look(0) == [("i-8", "stopping"), ("i-9", "stopping")]
     aws.describes(0, i_8="Terminating")
     assert look(0) == []
+
+
+def test_an_instance_that_comes_late_is_the_one_that_is_waited_for(aws: Aws, home: Home, clock: Time) -> None:
+    group = NodeGroup(
+        "workers", "kubernetes", ScalingGroup(ASG), limits=NodeLimits(0, 2, 1, 100), gives_up_seconds=300
+    )  # fmt: skip
+    keeper = Keeper(home, group, aws.group, now=clock)
+
+    def look() -> dict[str, str]:
+        told(keeper.once(Need(1, 0, 60.0, most_instances=9)))
+        return {node.id or node.name: node.state for node in keeper.ledger.nodes}
+
+    aws.describes(0)
+    aws.describes(0)
+    aws.is_to_have(1)
+    assert look() == {"workers-1": "booting"}
+    clock.now += 301
+    aws.describes(1)
+    assert look() == {"workers-1": "failed"}
+    clock.now += 61
+    aws.describes(1)
+    aws.describes(1)  # the number is what it is to be already, so nothing is asked for
+    assert look() == {"workers-1": "failed", "workers-2": "booting"}
+    aws.describes(1, i_5="InService")
+    assert look() == {"workers-1": "failed", "i-5": "on"}
