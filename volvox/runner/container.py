@@ -12,7 +12,7 @@ def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
     """Answer what there is to answer; an exit code."""
     import json
 
-    from volvox.runner import direct, lambda_api, once
+    from volvox.runner import direct, lambda_api, once, queued
     from volvox.runner.calls import Calls
     from volvox.runner.script_calls import Script
     from volvox.runner.signing import KeyRing
@@ -27,9 +27,12 @@ def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
 
     if os.environ.get(lambda_api.HOST):
         return lambda_api.serve(lambda: None, handled)
+    if os.environ.get(queued.QUEUE):
+        return queued.serve(lambda: None, calls.handle)
     if os.environ.get(once.EVENT):
         return once.answer(lambda: None, calls.handle)
-    sys.stderr.write("this image answers events: AWS Lambda starts it, or VOLVOX_EVENT names one\n")
+    said = "AWS Lambda starts it, VOLVOX_EVENT names one, or VOLVOX_QUEUE is where they are"
+    sys.stderr.write(f"this image answers events: {said}\n")
     return 2
 
 

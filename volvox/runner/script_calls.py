@@ -12,8 +12,8 @@ from volvox.runner.running import Ended, run
 from volvox.runner.work import Work
 
 _OURS = frozenset({
-    "AWS_LAMBDA_RUNTIME_API", "_HANDLER", "LAMBDA_TASK_ROOT", "VOLVOX_FUNCTION", "VOLVOX_EVENT", "TMPDIR",
-    "SSL_CERT_FILE",
+    "AWS_LAMBDA_RUNTIME_API", "_HANDLER", "LAMBDA_TASK_ROOT", "VOLVOX_FUNCTION", "VOLVOX_EVENT", "VOLVOX_QUEUE",
+    "TMPDIR", "SSL_CERT_FILE",
 })  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def test_a_job_answers_one_event_and_its_exit_code_says_how(image: Path, server:
         assert reply["outcomes"][0]["exit_code"] == (3 if code else 0)
     del server.objects["/lake/.volvox/f/job/event.json"]
     done = subprocess.run(entry(image), env=environment, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 4 and b"cannot be read" in done.stderr
+    assert done.returncode == 4 and b"is not there" in done.stderr
 
 
 def test_of_a_job_on_several_machines_the_leading_one_replies(image: Path, server: Server) -> None:
