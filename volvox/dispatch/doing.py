@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from volvox.disks import full_behind
+from volvox.dispatch.calls import arguments_of
 from volvox.dispatch.matching import Split
 from volvox.dispatch.pausing import pause
 from volvox.dispatch.publishing import Open, publish, published_before, relative_key
@@ -177,7 +178,8 @@ class Doing:
             job=job.id, output=work.output, log=work.log, key=job.key, relative=relative_key(job), place=job.place,
             version=job.version, event=job.event or _event(job), user=job.user,
             event_time=datetime.fromtimestamp(job.created, UTC).isoformat(timespec="milliseconds"),
-            arguments=applied.function.arguments, timeout_seconds=applied.function.timeout_seconds,
+            arguments={**applied.function.arguments, **arguments_of(job)},
+            timeout_seconds=applied.function.timeout_seconds,
         )  # fmt: skip
 
     def _provider(self, function: Function, job: Job) -> str:
