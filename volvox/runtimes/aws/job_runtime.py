@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from volvox.disks import replace_text
-from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
 from volvox.runtimes import printed
@@ -210,7 +210,7 @@ class JobRuntime:
     def _deploy(self, function: Function, tell: Callable[[str], None], *, first: bool) -> Made:
         try:
             return self._ensured(function, tell)
-        except (InvalidInput, NotFound):
+        except (InvalidInput, ModuleFailed, NotFound):
             if first:  # nothing of it is left: it never answered
                 with contextlib.suppress(VolvoxError):
                     self._remove(function)
