@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments import automation_files, dead_runs, ending
+from deployments import automation_files, dead_runs, doubling, ending
 from deployments.job_environment import container_user, job_environment, with_store
 from volvox.errors import InvalidInput, Unavailable
 from volvox.identity import digest_of, files_digest
@@ -53,7 +53,9 @@ async def apply(prefect_url: str, folder: Path = _HERE) -> list[str]:
                 for definition in placed_definitions(folder, enabled):
                     changes += await _deployment(client, definition)
                 changes.append(await automation_files.match(client, dead_runs.automation()))
-                changes += [await automation_files.match_file(client, one) for one in automations]
+                functions = doubling.started(Home.current())
+                for one in automations:
+                    changes.append(await automation_files.match_file(client, one, doubling.reason(one, functions)))
                 await _remember(client, folder)
         except httpx.TransportError as error:
             raise Unavailable(
@@ -85,6 +87,8 @@ def content(folder: Path = _HERE) -> str:
     ]
     found = [files_digest(folder, folder.rglob("*.yaml")), files_digest(root, code), sys.executable, enabled]
     found.append(automation_files.digest(Home.current()))
+    if functions := doubling.started(Home.current()):
+        found.append([[one.function, one.flow, *one.resources] for one in functions])
     return digest_of(found)[:32]
 
 

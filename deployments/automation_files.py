@@ -70,24 +70,34 @@ def digest(home: Home) -> str:
     return files_digest(own, own.glob("*.yaml")) if own.is_dir() else ""
 
 
-async def match(client: PrefectClient, wanted: AutomationCore) -> str:
+async def match(client: PrefectClient, wanted: AutomationCore, off: str = "") -> str:
     """Make the server's automation of that name the same; return a sentence if it was not.
 
-    Whether it is switched on is the operator's once it is there.
+    Whether it is switched on is the operator's once it is there, unless it must rest.
+
+    Args:
+        client: Asks the server.
+        wanted: The automation.
+        off: Why it is to rest, whatever it or the operator says; empty: it need not.
     """
     found = next((one for one in await client.read_automations_by_name(wanted.name)), None)
     if found is None:
+        wanted = wanted.model_copy(update={"enabled": wanted.enabled and not off})
         await client.create_automation(wanted)
-        return f"created automation {wanted.name!r}" + ("" if wanted.enabled else ", switched off")
+        told = "" if wanted.enabled else ", switched off"
+        return f"created automation {wanted.name!r}{told}{f': {off}' if off else ''}"
     keys = type(wanted).model_fields.keys() - {"enabled"}
     there, here = (one.model_dump(mode="json", include=set(keys)) for one in (found, wanted))
-    if _settled(there) == _settled(here):
+    enabled = found.enabled and not off
+    if _settled(there) == _settled(here) and enabled == found.enabled:
         return ""
-    await client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+    await client.update_automation(found.id, wanted.model_copy(update={"enabled": enabled}))
+    if enabled != found.enabled:
+        return f"switched off automation {wanted.name!r}: {off}"
     return f"updated automation {wanted.name!r}"
 
 
-async def match_file(client: PrefectClient, file: AutomationFile) -> str:
+async def match_file(client: PrefectClient, file: AutomationFile, off: str = "") -> str:
     """The same for a file, whose deployments the server must have.
 
     Raises:
@@ -101,7 +111,7 @@ async def match_file(client: PrefectClient, file: AutomationFile) -> str:
         action = getattr(automation, actions)[position]
         action.deployment_id = await _deployment_id(client, name, getattr(action, "parameters", None), where)
     try:
-        return await match(client, automation)
+        return await match(client, automation, off)
     except PrefectHTTPStatusError as error:
         if error.response.status_code >= 500:
             raise

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from volvox.errors import VolvoxError
 from volvox.pools.definition import PoolDefinition
 from volvox.pools.files import read_pools
+from volvox.results import ENDED_WITH_ITS_SERVER
 from volvox.settings import Home
 from volvox.stack import stack
 from volvox.stack.services import discover, replacement
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from volvox.infrastructure.jobs import Engine, Job
 
 GRACE_SECONDS = 5.0
-_MESSAGE = "`volvox down` ended it together with the Prefect server; the same command again goes on."
 _UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "CRASHED")  # it may say itself that it crashed
 
 
@@ -154,7 +154,7 @@ async def _told(client: PrefectClient, job: Job, *, done: bool) -> str:
     except ObjectNotFound:
         return ""
     if run.state is None or run.state.type.value in _UNFINISHED:
-        state = (Cancelled if done else Cancelling)(message=_MESSAGE)
+        state = (Cancelled if done else Cancelling)(message=ENDED_WITH_ITS_SERVER)
         await client.set_flow_run_state(run.id, state, force=True)
     return str(run.name)
 

@@ -7,11 +7,13 @@ import contextlib
 import inspect
 import json
 import typing
-from collections.abc import AsyncGenerator
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import Flow
 from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient, get_client
@@ -20,7 +22,7 @@ from pydantic import BaseModel
 
 from flows.stage import PROGRESS
 from volvox import progress, results
-from volvox.errors import InvalidInput, StageCancelled, StageCrashed, StageFailed
+from volvox.errors import InvalidInput, StageCancelled, StageCrashed, StageFailed, Unavailable
 from volvox.identity import digest_of
 from volvox.pools.definition import Priority
 from volvox.pools.requests import gpu_tags
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from volvox.store import Store
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 _POLL_SECONDS = 5.0  # only for what the server's events did not tell
 _POLL_AT_MOST_SECONDS = 30.0  # where nothing is heard for long: a hundred that wait must not keep the server busy
@@ -39,6 +42,7 @@ _CANCEL_SECONDS = 15.0
 _LEFT_SECONDS = 5.0
 _AMENDED_SECONDS = 7.0  # on ECS the reconciler looks every 5 s
 _LOOK_SECONDS = 0.3
+_BUSY_SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0)
 # Causes that another run would meet again; what the reconciler writes of them begins so.
 _HOPELESS = ("out of memory", "image", "cannot be scheduled")
 
@@ -120,7 +124,7 @@ async def run_elsewhere(submission: Submission) -> Any:
     kind: type[Record] = typing.get_type_hints(inspect.unwrap(submission.stage.fn))["return"]
     async with get_client() as client:
         for left in range(submission.tries - 1, -1, -1):
-            run = await _under_way(client, submission) or await _submitted(client, submission)
+            run = await _begun(client, submission)
             progress.note(f"on pool {submission.pool}: run {run.name}", flow_run=str(run.id))
             try:
                 run, cancelling = await _settled(client, await _ended(client, run.id))
@@ -153,6 +157,29 @@ def _unexplained(submission: Submission, state: StateType, message: str) -> str:
     return f"{submission.where} failed: {message or 'without a message'}"
 
 
+async def _begun(client: PrefectClient, submission: Submission) -> FlowRun:
+    """The run that is under way, or a new one; a server that is too busy to answer makes one all the same."""
+    key = f"{submission.tag}:{uuid.uuid4()}"  # by which one is found that was made though nobody heard of it
+
+    async def begun() -> FlowRun:
+        return await _under_way(client, submission) or await _submitted(client, submission, key)
+
+    return await _patiently(begun)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again a server that is too busy to answer in time, as one is that gets a hundred runs at once."""
+    for pause in _BUSY_SECONDS:
+        try:
+            return await ask()
+        except httpx.TimeoutException:
+            await asyncio.sleep(pause)
+    try:
+        return await ask()
+    except httpx.TimeoutException as error:
+        raise Unavailable("the Prefect server is too busy to answer; run the same command again later") from error
+
+
 async def _under_way(client: PrefectClient, submission: Submission) -> FlowRun | None:
     """A run of the same stage and parameters that has not ended."""
     from prefect.client.schemas.filters import (
@@ -173,7 +200,7 @@ async def _under_way(client: PrefectClient, submission: Submission) -> FlowRun |
     return found[0] if found else None
 
 
-async def _submitted(client: PrefectClient, submission: Submission) -> FlowRun:
+async def _submitted(client: PrefectClient, submission: Submission, key: str) -> FlowRun:
     from prefect.deployments import arun_deployment
     from prefect.exceptions import ObjectNotFound
 
@@ -186,6 +213,7 @@ async def _submitted(client: PrefectClient, submission: Submission) -> FlowRun:
             tags=["volvox", submission.tag, *gpu_tags(submission.gpus)],
             work_queue_name=None if submission.priority == "default" else submission.priority,
             timeout=0,
+            idempotency_key=key,
         )
     except ObjectNotFound as error:
         raise InvalidInput(
@@ -201,7 +229,7 @@ async def _ended(client: PrefectClient, run_id: UUID) -> FlowRun:
         pause = _POLL_SECONDS
         try:
             while True:
-                run = await client.read_flow_run(run_id)
+                run = await _patiently(lambda: client.read_flow_run(run_id))
                 if run.state is not None and run.state.is_final():
                     return run
                 waiting = run.state is not None and run.state.is_scheduled()

@@ -7,8 +7,10 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from prefect import task
@@ -18,6 +20,7 @@ from blocks.server import ModelServer
 from tasks.retries import is_transient
 from tasks.reuse import once
 from volvox import progress
+from volvox.bulk.steps import Steps, answer
 from volvox.errors import InvalidInput, NotFound
 from volvox.identity import canonical_json, file_digest, stage_key
 from volvox.records import Dataset, Job, Service
@@ -49,19 +52,43 @@ async def answer_object(
         ModuleFailed: If the model fails.
         Unavailable: If the server does not answer (tried again twice).
     """
-    async with _local(source or await asyncio.to_thread(_first_held_out, dataset, store), home) as (file, name):
+    source = source or await asyncio.to_thread(_first_held_out, dataset, store)
+    return await answer(source, _Served(service, server, store, home))
+
+
+@dataclass
+class _Served(Steps[str, Any, Job]):
+    """How a source is answered by a served model: its answer is an object of the store, found by the source's bytes."""
+
+    service: Service
+    server: ModelServer
+    store: Store
+    home: Home
+    seconds: float = field(default=0.0, init=False)
+
+    @contextlib.asynccontextmanager
+    async def fetched(self, one: str) -> AsyncIterator[Path]:
+        async with _local(one, self.home) as file:
+            yield file
+
+    async def asked(self, one: str, file: Path) -> Any:
+        began = time.monotonic()
+        told = await self.server.predict(self.service.name, file, field=_file_argument(self.service), name=_name(one))
+        self.seconds = time.monotonic() - began
+        return told
+
+    async def kept(self, one: str, file: Path, ask: Callable[[], Awaitable[Any]]) -> Job:
         digest = await asyncio.to_thread(file_digest, file)
 
-        async def ask() -> Job:
-            began = time.monotonic()
-            answer = await server.predict(service.name, file, field=_file_argument(service), name=name)
-            seconds = time.monotonic() - began
+        async def make() -> Job:
+            told = await ask()
             return Job(
-                service=service.name, version=service.version, input=name, input_digest=digest,
-                answer_object=store.put_bytes(canonical_json(answer)), seconds=seconds,
+                service=self.service.name, version=self.service.version, input=_name(one), input_digest=digest,
+                answer_object=self.store.put_bytes(canonical_json(told)), seconds=self.seconds,
             )  # fmt: skip
 
-        return await once(store, "inference", stage_key("inference", inputs=[service.digest, digest]), Job, ask)
+        key = stage_key("inference", inputs=[self.service.digest, digest])
+        return await once(self.store, "inference", key, Job, make)
 
 
 def _file_argument(service: Service) -> str:
@@ -85,9 +112,16 @@ def _first_held_out(dataset: Dataset | None, store: Store) -> str:
     return str(folder / "images" / files[0])
 
 
+def _name(source: str) -> str:
+    """The object's own name."""
+    parts = urlsplit(source)
+    path = unquote(parts.path) if parts.scheme in ("http", "https", "file") else source
+    return PurePosixPath(path).name or "object"
+
+
 @contextlib.asynccontextmanager
-async def _local(source: str, home: Home) -> AsyncIterator[tuple[Path, str]]:
-    """The object as a file of this machine, and its name."""
+async def _local(source: str, home: Home) -> AsyncIterator[Path]:
+    """The object as a file of this machine."""
     parts = urlsplit(source)
     if parts.scheme in ("http", "https"):
         from volvox.cancelling import in_thread
@@ -100,7 +134,7 @@ async def _local(source: str, home: Home) -> AsyncIterator[tuple[Path, str]]:
             def fetch(cancelled: threading.Event) -> Path:
                 return download(remote, Path(folder), cancelled)
 
-            yield await in_thread(fetch), PurePosixPath(unquote(parts.path)).name or "object"
+            yield await in_thread(fetch)
         return
     if parts.scheme == "file":
         source = unquote(parts.path)
@@ -109,4 +143,4 @@ async def _local(source: str, home: Home) -> AsyncIterator[tuple[Path, str]]:
     file = Path(source).expanduser()
     if not file.is_file():
         raise NotFound(f"there is no file {file} to answer")
-    yield file, file.name
+    yield file

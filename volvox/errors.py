@@ -2,8 +2,10 @@
 
 VolvoxError              exit 1   HTTP 500
  ├─ InvalidInput         exit 2   HTTP 422   the caller's fault; never retried
+ │   ├─ AccessRefused    a bucket or server refuses the credentials; somebody has to mend them
  │   └─ NoPoolFits       no work pool offers what a run needs
  ├─ NotFound             exit 2   HTTP 404   a named thing does not exist
+ │   ├─ PlaceGone        a bucket, folder or space itself
  │   └─ UnknownModule
  ├─ GateRefused          exit 3   HTTP 409   the model was evaluated and is not good enough
  ├─ Unavailable          exit 4   HTTP 503   a service did not answer; retried
@@ -36,6 +38,10 @@ class InvalidInput(VolvoxError):
     status = 422
 
 
+class AccessRefused(InvalidInput):
+    """A bucket or server refuses what it is asked with: no fault of the object that it was asked about."""
+
+
 class NoPoolFits(InvalidInput):
     """No work pool offers what a run needs, or the stated one does not.
 
@@ -53,6 +59,10 @@ class NotFound(VolvoxError):
 
     exit_code = 2
     status = 404
+
+
+class PlaceGone(NotFound):
+    """The bucket, folder or space itself is not there: no fault of the object that was sought in it."""
 
 
 class UnknownModule(NotFound):

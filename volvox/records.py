@@ -385,10 +385,3 @@ class Cycle(Record):
     def reused(self) -> bool:
         """Whether every stage found its result made already."""
         return bool(self.stages) and all(stage.reused for stage in self.stages)
-
-
-# What each flow returns.
-RETURNED_BY: dict[str, type[Record]] = {
-    "cycle": Cycle, "data": Dataset, "training": TrainedModel, "evaluation": Evaluation, "registration": ModelVersion,
-    "packaging": Image, "publication": CatalogueEntry, "serving": Service, "inference": Job,
-}  # fmt: skip

@@ -23,6 +23,9 @@ from volvox.records import Cycle, Record, Verdict
 
 R = TypeVar("R", bound=Record)
 
+# What a run is told that was cancelled because its Prefect server ended: nobody wanted that of the run itself.
+ENDED_WITH_ITS_SERVER = "`volvox down` ended it together with the Prefect server; the same command again goes on."
+
 STAGE = "runs"  # the records' place in the store; the key is the id of the flow run
 
 

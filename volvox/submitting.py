@@ -17,7 +17,7 @@ import os
 import time
 import typing
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -26,7 +26,8 @@ from volvox.blocking import result_of
 from volvox.errors import InvalidInput, NotFound, PoolDown, StageFailed, Unavailable
 from volvox.parameters import as_json
 from volvox.pools.definition import PRIORITIES, Priority
-from volvox.records import RETURNED_BY, Record
+from volvox.records import Record
+from volvox.returned import RETURNED_BY
 from volvox.settings import Home
 
 if TYPE_CHECKING:
@@ -203,18 +204,36 @@ async def arun(
     return await submitted.aresult(timeout_seconds) if wait else submitted
 
 
-async def adopt(flow: str, /, *, on: str, key: str, parameters: Mapping[str, Any]) -> Submitted[Any]:
+async def adopt(
+    flow: str, /, *, on: str, key: str, parameters: Mapping[str, Any], job_variables: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (), working: bool = False,
+) -> Submitted[Any]:  # fmt: skip
     """The run of a flow that was made with the idempotency key `key`, or a new one; who waits for it asks `aresult`.
+
+    Args:
+        flow: The flow.
+        on: The deployment.
+        key: What the run is found by.
+        parameters: Of the flow.
+        job_variables: What the pool's job template is told of a new run.
+        tags: Of a new run.
+        working: Make sure that somebody would start it.
 
     Raises:
         InvalidInput: If the server refuses a parameter.
         NotFound: If there is no such flow, or no such deployment of it.
+        PoolDown: If `working`, and nobody would.
         Unavailable: If the Prefect server does not answer.
     """
     async with server() as client:
         deployment = await _deployment(client, flow, on)
+        if working:
+            await _somebody_works(client, deployment)
         store = await asyncio.to_thread(_local_store)
-        run = await _created(client, deployment, f"{flow} on {on!r}", as_json(dict(parameters)), key=key)
+        run = await _created(
+            client, deployment, f"{flow} on {on!r}", as_json(dict(parameters)), key=key, tags=tags,
+            job_variables=job_variables,
+        )  # fmt: skip
         from prefect.utilities.urls import url_for
 
         url = url_for("flow-run", obj_id=run.id) or ""
@@ -301,6 +320,8 @@ async def _created(
     *,
     priority: str = "default",
     key: str = "",
+    job_variables: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
 ) -> FlowRun:
     from prefect.deployments import arun_deployment
     from prefect.exceptions import PrefectHTTPStatusError
@@ -309,6 +330,7 @@ async def _created(
         return await arun_deployment(
             deployment.id, client=client, parameters=parameters, timeout=0, as_subflow=False,
             work_queue_name=None if priority == "default" else priority, idempotency_key=key or None,
+            job_variables=dict(job_variables) if job_variables else None, tags=[*tags] or None,
         )  # fmt: skip
     except PrefectHTTPStatusError as error:
         if error.response.status_code in (400, 409, 422):

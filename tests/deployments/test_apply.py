@@ -40,9 +40,9 @@ def standin(home: Home) -> Any:
 
 def test_every_stage_the_cycle_and_the_training_image_are_deployments_whose_flows_exist() -> None:
     found = {definition["entrypoint"].rpartition(".")[2].replace("_", "-"): definition for definition in definitions()}
-    assert list(found) == ["cycle", *STAGES, "training-image"]
+    assert list(found) == ["cycle", *STAGES, "batch-inference", "training-image"]
     assert {definition["name"] for definition in found.values()} == {"local"}, "named after the pool"
-    assert [name for name, definition in found.items() if definition.get("placeable")] == STAGES
+    assert [name for name, definition in found.items() if definition.get("placeable")] == [*STAGES, "batch-inference"]
     for name, definition in found.items():
         module, _, flow = definition["entrypoint"].rpartition(".")
         assert getattr(importlib.import_module(module), flow).name == name

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from flows import elsewhere
 from flows.elsewhere import Submission, as_json, deployment_name
 from flows.training import training
 from volvox import results
-from volvox.errors import GateRefused, InvalidInput, ModuleFailed, StageFailed, UnknownModule
+from volvox.errors import GateRefused, InvalidInput, ModuleFailed, StageFailed, Unavailable, UnknownModule
 from volvox.records import Dataset, Job, Verdict
 from volvox.store import Store
 
@@ -87,3 +90,19 @@ def test_parameters_are_json_and_unsaved_blocks_stay_here() -> None:
 
 def test_a_deployment_is_named_after_stage_and_pool() -> None:
     assert deployment_name("training", "kubernetes") == "training/kubernetes"
+
+
+def test_a_server_too_busy_to_answer_is_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "_BUSY_SECONDS", (0.0, 0.0))
+    asked: list[int] = []
+
+    async def late(times: int) -> str:
+        asked.append(times)
+        if len(asked) <= times:
+            raise httpx.ReadTimeout("too late")
+        return "answer"
+
+    assert asyncio.run(elsewhere._patiently(lambda: late(2))) == "answer"
+    asked.clear()
+    with pytest.raises(Unavailable, match="too busy"):
+        asyncio.run(elsewhere._patiently(lambda: late(3)))

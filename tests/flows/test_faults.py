@@ -67,16 +67,22 @@ def _meanwhile(installation: Installation, line: str, do: Callable[[], None], *w
     return code, errors[0], text
 
 
+def _fill(ballast: Path) -> None:
+    """Write until the disk has no byte left."""
+    with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(b"\0" * 65536)
+
+
+def _kill(installation: Installation, service: str) -> None:
+    for pid in processes.marked(Home(installation.home))[service]:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_a_disk_that_fills_during_training_and_a_prefect_that_dies(small: Installation, digits: Path) -> None:
     words = (str(digits), "--name", "faulty", *QUICK, "--steps", "25")
     ballast = small.home.parent / "ballast"
-
-    def fill() -> None:
-        with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as stream:
-            while True:
-                stream.write(b"\0" * 65536)
-
-    code, sentence, _ = _meanwhile(small, r"training: \d+/25", fill, *words)
+    code, sentence, _ = _meanwhile(small, r"training: \d+/25", lambda: _fill(ballast), *words)
     assert code == 1
     assert "is full; free some space" in sentence
     assert small.json("models") == []
@@ -84,11 +90,7 @@ def test_a_disk_that_fills_during_training_and_a_prefect_that_dies(small: Instal
 
     ballast.unlink()
 
-    def kill() -> None:
-        for pid in processes.marked(Home(small.home))["prefect"]:
-            os.kill(pid, signal.SIGKILL)
-
-    code, sentence, text = _meanwhile(small, r"training: (\d+/25|went on)", kill, *words)
+    code, sentence, text = _meanwhile(small, r"training: (\d+/25|went on)", lambda: _kill(small, "prefect"), *words)
     assert code == 4
     assert "has ended while the cycle ran; run the same command again" in sentence
     went_on = re.search(r"training: went on from epoch (\d+)", text)
@@ -101,3 +103,29 @@ def test_a_disk_that_fills_during_training_and_a_prefect_that_dies(small: Instal
     (version,) = small.json("models")
     assert version["champion"]
     assert version["version"] == "1"
+
+
+def test_a_web_server_that_dies_before_serving(small: Installation, digits: Path) -> None:
+    words = (str(digits), "--name", "unserved", *QUICK)
+
+    code, sentence, text = _meanwhile(small, r"publication: started", lambda: _kill(small, "web"), *words)
+    assert code == 4
+    assert "does not answer" in sentence
+    assert "volvox up" in sentence
+    assert "publication: finished" in text
+    made = small.json("cycle", *words)
+    assert [stage["stage"] for stage in made["stages"] if not stage["reused"]] == ["serving", "inference"]
+    assert [model["version"] for model in small.json("models") if model["name"] == "unserved"] == ["1"]
+
+
+def test_a_disk_that_fills_after_training(small: Installation, digits: Path) -> None:
+    words = (str(digits), "--name", "filled", *QUICK)
+    ballast = small.home.parent / "ballast"
+    code, sentence, text = _meanwhile(small, r"registration: started", lambda: _fill(ballast), *words)
+    assert code == 1
+    assert "is full; free some space" in sentence
+    assert "serving: started" not in text
+    ballast.unlink()
+    made = small.json("cycle", *words)
+    assert made["stages"][-1]["stage"] == "inference"
+    assert [model["version"] for model in small.json("models") if model["name"] == "filled"] == ["1"]

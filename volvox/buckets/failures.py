@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from volvox.errors import InvalidInput, Unavailable, VolvoxError
+from volvox.errors import AccessRefused, InvalidInput, Unavailable, VolvoxError
 
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 ELSEWHERE = "or in the Prefect block that VOLVOX_STORE names"
@@ -42,24 +42,24 @@ def explained(failed: str, address: str, server: str, region: str, called: str =
     if code == "NoSuchBucket":
         return no_bucket(address, server)
     if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired"):
-        return InvalidInput(
+        return AccessRefused(
             f"the credentials for {here} have expired ({code}); set new ones in {KEYS} and AWS_SESSION_TOKEN, "
             f"{elsewhere}"
         )
     if code == "InvalidAccessKeyId":
-        return InvalidInput(f"{server} does not know the access key for {here}; correct {KEYS}, {elsewhere}")
+        return AccessRefused(f"{server} does not know the access key for {here}; correct {KEYS}, {elsewhere}")
     if code == "SignatureDoesNotMatch":
-        return InvalidInput(f"the secret key for {here} is not the access key's; correct {KEYS}, {elsewhere}")
+        return AccessRefused(f"the secret key for {here} is not the access key's; correct {KEYS}, {elsewhere}")
     if code == "RequestTimeTooSkewed":
-        return InvalidInput(f"the clock of this machine differs too much from that of {server}; set it right")
+        return AccessRefused(f"the clock of this machine differs too much from that of {server}; set it right")
     if code in ("PermanentRedirect", "AuthorizationHeaderMalformed") or "redirect without LOCATION" in failed:
-        return InvalidInput(f"the bucket {bucket!r} is not in region {region}; set its own in AWS_REGION, {elsewhere}")
+        return AccessRefused(f"the bucket {bucket!r} is not in region {region}; set its own in AWS_REGION, {elsewhere}")
     if "169.254.169.254" in failed or "169.254.170.2" in failed:  # where machines of Amazon find their role
-        return InvalidInput(f"there are no credentials for {here}; set {KEYS}, {elsewhere}")
+        return AccessRefused(f"there are no credentials for {here}; set {KEYS}, {elsewhere}")
     if code in ("NotImplemented", "MethodNotAllowed"):
         return Unsupported(f"{server} does not offer what {here} asked for ({code})")
     if code in ("AccessDenied", "AllAccessDisabled") or re.search(r"\b(401|403)\b", failed.partition("\n")[0]):
-        return InvalidInput(
+        return AccessRefused(
             f"the credentials for {here} are refused ({code or 'forbidden'}); they must be allowed to list the "
             "bucket and to get, put and delete its objects"
         )

@@ -10,15 +10,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from volvox.dispatch.dispatcher import Dispatcher
 from volvox.dispatch.following import Following, is_warm
 from volvox.errors import Unavailable, VolvoxError
 from volvox.inbox import open_inbox
 from volvox.runtimes.interface import Runtime
+from volvox.runtimes.models import Models
 from volvox.settings import Home
+from volvox.store import Store
+
+_THREADS = 64
 
 
 def main() -> int:
@@ -39,9 +43,14 @@ async def _run(home: Home) -> None:
     from volvox.dispatch.opening import opener
     from volvox.dispatch.sources import Sources
     from volvox.places import split
+    from volvox.runtimes.bulk import BatchInference
+    from volvox.runtimes.models import PublishedModels
 
+    # Each sweep of a place that does not answer has one, and those of two cores are six.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "beside"))
     inbox = open_inbox(home)
-    models, open_places = _models(), opener()
+    store, open_places = _store(), opener()
+    models = PublishedModels(store)
     dispatcher = Dispatcher(
         home,
         inbox,
@@ -50,6 +59,7 @@ async def _run(home: Home) -> None:
         split=split,
         alone=not os.environ.get("VOLVOX_INBOX", "").startswith("postgres"),
         warm_now=lambda applied: is_warm(home, applied),
+        bulk=BatchInference(home, store, models),
     )
     following = Following(home, dispatcher, lambda name: models.resolve(name).digest)
     sources = Sources(home, inbox, open_places)
@@ -67,17 +77,15 @@ async def _run(home: Home) -> None:
         inbox.close()
 
 
-def _models() -> Any:
-    """The published models of this home's store; the room that knows its credentials brings it by entry point."""
+def _store() -> Store:
+    """The store of this home, with the published models; the room that knows its credentials brings it."""
     from importlib.metadata import distribution
 
-    from volvox.runtimes.models import PublishedModels
-
     (point,) = distribution("volvox").entry_points.select(group="volvox.store", name="local")
-    return PublishedModels(point.load().local().open())
+    return point.load().local().open()
 
 
-def _runtimes(home: Home, models: Any) -> dict[str, Runtime]:
+def _runtimes(home: Home, models: Models) -> dict[str, Runtime]:
     from volvox.functions.secrecy import secret
     from volvox.runtimes.opening import HERE, open_runtime
 

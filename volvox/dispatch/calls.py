@@ -15,7 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from volvox.dispatch.foreseeing import foreseen, from_state
 from volvox.dispatch.publishing import CALL
+from volvox.dispatch.state import deployed
 from volvox.dispatch.work import CALLS, file_name, work_of
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions import registry
@@ -26,6 +28,7 @@ from volvox.settings import Home
 
 _LOOK_SECONDS = 0.01
 _PRIORITY = 10  # somebody waits
+_MOST_BEFORE = 10_000  # of jobs that are counted to foresee a wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,12 @@ def call(home: Home, inbox: Inbox, function: str, handed: Handed, *, user: str =
     if found is None:
         raise InvalidInput(f"{handed.path} is not a file that can be read")
     deadline = time.time() + known.deadline_seconds if known.deadline_seconds else 0.0
+    priority = max(known.priority, _PRIORITY)
+    ahead = inbox.runnable(known.name, _MOST_BEFORE, priority=priority)
     job = NewJob(
+        foreseen=foreseen(known, from_state(deployed(home), known.name), ahead),
         function=known.name, place=place_url, key=found.key, version=found.version, size=found.size, user=user,
-        priority=max(known.priority, _PRIORITY), deadline=deadline, event=event, source=CALL, inside=inside,
+        priority=priority, deadline=deadline, event=event, source=CALL, inside=inside,
     )  # fmt: skip
     inbox.enter([job])
     return inbox.job(job.id)

@@ -13,20 +13,26 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from volvox.dispatch.bulks import Bulks
 from volvox.dispatch.doing import Applied, Doing
+from volvox.dispatch.foreseeing import foreseen
+from volvox.dispatch.lane import Lane
 from volvox.dispatch.matching import Split
-from volvox.dispatch.policy import Demand, wanted
 from volvox.dispatch.publishing import Open
 from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
-from volvox.errors import VolvoxError
+from volvox.elasticity.policy import Demand, wanted
+from volvox.errors import InvalidInput, VolvoxError
+from volvox.functions.definition import Function
 from volvox.inbox import Inbox, Job
-from volvox.runtimes.interface import Outcome, Runtime, Status
+from volvox.pricing.charges import Charge
+from volvox.pricing.placing import charge_of
+from volvox.runtimes.bulk import Way
+from volvox.runtimes.interface import Outcome, Runtime
 from volvox.runtimes.opening import runtime_of
 from volvox.settings import Home
 
@@ -37,60 +43,11 @@ _SILENT_SECONDS = 15.0  # a dispatcher that was not heard of for so long is gone
 _TIDY_SECONDS = 600.0
 _SCALE_SECONDS = 1.0
 _END_SECONDS = 30.0  # what is under way may take so long when the dispatcher is asked to end
-_AHEAD = 2  # shares of an instance: while it is at one, the next is fetched
-_THREADS = 8
+_THREADS = 64  # of which one function has a few, see `Doing`
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass
-class Lane:
-    """A function that is deployed, and what is under way for it.
-
-    Attributes:
-        applied: The function and its version.
-        runtime: Where it runs.
-        groups: What is under way: the task, and the jobs that it does.
-        instances: How many instances were asked for last.
-        idle_since: Since when there was less to do than the instances could; `time.monotonic`.
-        job_seconds: What a job takes, smoothed.
-        start_seconds: What a start takes, smoothed.
-    """
-
-    applied: Applied
-    runtime: Runtime
-    groups: dict[asyncio.Task[list[Outcome]], list[Job]] = field(default_factory=dict)
-    instances: int = 0
-    idle_since: float = field(default_factory=time.monotonic)
-    job_seconds: float = 0.0
-    start_seconds: float = 0.0
-
-    @property
-    def at_work(self) -> int:
-        """Jobs that are under way."""
-        return sum(map(len, self.groups.values()))
-
-    @property
-    def share(self) -> int:
-        """How many jobs one instance is given together."""
-        return self.applied.function.scaling.batch if self.applied.function.model else 1
-
-    @property
-    def room(self) -> int:
-        """How many more groups may be under way."""
-        scaling = self.applied.function.scaling
-        ahead = _AHEAD if self.applied.function.model else 1
-        return scaling.max_scale * scaling.concurrency * ahead - len(self.groups)
-
-    def learn(self, outcomes: Sequence[Outcome]) -> None:
-        """Remember what jobs and starts take."""
-        for one in outcomes:
-            if not one.kind:
-                self.job_seconds += (0.2 if self.job_seconds else 1.0) * (one.seconds - self.job_seconds)
-            if one.started_seconds:
-                self.start_seconds += (0.3 if self.start_seconds else 1.0) * (one.started_seconds - self.start_seconds)
 
 
 class Dispatcher:
@@ -106,22 +63,40 @@ class Dispatcher:
         split: Split,
         alone: bool = True,
         warm_now: Callable[[Applied], bool] = lambda _: False,
+        bulk: Way | None = None,
     ) -> None:
-        """`alone`: no other dispatcher uses this inbox, so that what another holds is nobody's."""
+        """Take no jobs yet.
+
+        Args:
+            home: Where the work lies meanwhile.
+            inbox: Whose jobs.
+            runtimes: Where functions run, by name.
+            open_place: Opens a place by URL, for a function and by the name of its credentials.
+            split: URL of a folder in a place -> the place's URL, and the folder.
+            alone: No other dispatcher uses this inbox, so that what another holds is nobody's.
+            warm_now: Whether an instance is wanted now, whatever there is to do.
+            bulk: How many files that wait together are answered; None: as single ones are.
+        """
         self.home = home
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time():.3f}"
         self._inbox, self._runtimes, self._alone, self._warm_now = inbox, runtimes, alone, warm_now
         self._lanes: dict[str, Lane] = {}
+        self._expected: dict[str, Function] = {}
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
-        self._askers = ThreadPoolExecutor(_THREADS, "arrivals")
-        self._resolver = Resolver(inbox, open_place, self._askers)
+        self._resolver = Resolver(inbox, open_place, self._foreseen)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
+        self._bulks = Bulks(home, inbox, self.holder, way=bulk, doing=self._doing, wake=self._wake.set)
         self._ending = False
         self._last_scale = 0.0
 
     # -- functions -----------------------------------------------------------------------------------------------
+
+    def expect(self, functions: Iterable[Function]) -> None:
+        """Know of every function that is applied: what comes for one that is not deployed yet, or cannot be, waits."""
+        self._expected = {one.name: one for one in functions}
+        self._arrived.set()
 
     async def deploy(self, applied: Applied) -> None:
         """Have jobs of this function answered by this version from now on.
@@ -132,15 +107,15 @@ class Dispatcher:
             Unavailable: If the runtime's engine does not answer.
         """
         name = applied.function.name
-        runtime = self._runtime(applied)
         before = self._lanes.get(name)
-        if before and before.applied == applied and before.runtime is runtime:
+        if before and before.applied == applied:
             return
+        runtime, charge = await asyncio.to_thread(self._runtime, applied)
         await runtime.deploy(applied.function, version=applied.version)
         if before and before.runtime is runtime:
-            before.applied = applied
+            before.applied, before.charge = applied, charge
         else:
-            self._lanes[name] = Lane(applied, runtime)
+            self._lanes[name] = Lane(applied, runtime, charge)
             if before:
                 await self._drained(before)
                 await before.runtime.remove(name)
@@ -150,6 +125,7 @@ class Dispatcher:
     async def remove(self, name: str) -> None:
         """Do no more jobs of this function; those under way are finished, those that wait go on waiting."""
         lane = self._lanes.pop(name, None)
+        self._bulks.forget(name)
         if lane:
             await self._drained(lane)
             await lane.runtime.remove(name)
@@ -159,22 +135,26 @@ class Dispatcher:
         """What is deployed, by name."""
         return self._lanes
 
-    def _runtime(self, applied: Applied) -> Runtime:
-        from volvox.errors import InvalidInput
-
-        name = runtime_of(applied.function)
+    def _runtime(self, applied: Applied) -> tuple[Runtime, Charge | None]:
+        """Where a function runs, and what that costs; files are read."""
+        name = runtime_of(applied.function, self.home, self._runtimes)
         if name not in self._runtimes:
             there = ", ".join(sorted(self._runtimes))
             raise InvalidInput(
                 f"function {applied.function.name!r} runs on {name}, which is not here; here are {there}"
             )
-        return self._runtimes[name]
+        try:
+            return self._runtimes[name], charge_of(name, applied.function, self.home)
+        except VolvoxError as error:  # jobs are done all the same
+            log.error("function %r: nobody knows what it costs: %s", applied.function.name, error)
+            return self._runtimes[name], None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Do what there is to do until `end` is called."""
         silent = 0.0 if self._alone else _SILENT_SECONDS
+        await self._bulks.adopt()
         reclaimed = await self._in_turn(lambda: self._inbox.reclaim(self.holder, silent_seconds=silent))
         if reclaimed:
             log.warning("%d jobs of a dispatcher that is gone are begun again", len(reclaimed))
@@ -202,6 +182,7 @@ class Dispatcher:
         self._wake.set()
 
     async def _finish(self) -> None:
+        await self._bulks.finish()
         tasks = [task for lane in self._lanes.values() for task in lane.groups]
         if tasks:
             await asyncio.wait(tasks, timeout=_END_SECONDS)
@@ -213,7 +194,7 @@ class Dispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         for runtime in {id(lane.runtime): lane.runtime for lane in self._lanes.values()}.values():
             await runtime.close()
-        self._askers.shutdown(wait=False, cancel_futures=True)
+        self._resolver.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._inbox_thread.shutdown()
 
@@ -234,26 +215,22 @@ class Dispatcher:
                 self._arrived.set()
 
     async def _resolve(self) -> None:
-        """Arrivals become jobs, beside the jobs: a place that does not answer holds up nothing else."""
-        while True:
-            self._arrived.clear()
-            functions = [lane.applied.function for lane in self._lanes.values()]
-            try:
-                looked_at = await asyncio.to_thread(self._resolver.resolve, functions) if functions else 0
-            except VolvoxError as error:
-                log.error("%s", error)
-                looked_at = 0
-            if looked_at:
-                self._wake.set()
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SCALE_SECONDS):
-                    await self._arrived.wait()
+        """Arrivals become jobs, beside the jobs."""
+
+        def functions() -> list[Function]:
+            deployed = {name: lane.applied.function for name, lane in self._lanes.items()}
+            return [*{**deployed, **self._expected}.values()]
+
+        await self._resolver.run(functions, self._arrived, self._wake.set)
 
     async def _look_for_cancelled(self) -> None:
-        if not any(lane.groups for lane in self._lanes.values()):
+        if not self._bulks.any and not any(lane.groups for lane in self._lanes.values()):
             return
-        for job_id in await self._in_turn(lambda: self._inbox.cancelled(self.holder)):
+        asked = await self._in_turn(lambda: self._inbox.cancelled(self.holder))
+        in_runs = await self._bulks.cancel(asked)
+        for job_id in asked:
+            if job_id in in_runs:
+                continue
             self._doing.cancelled.add(job_id)
             for lane in self._lanes.values():
                 for task, jobs in lane.groups.items():
@@ -284,7 +261,8 @@ class Dispatcher:
     async def _round(self) -> float:
         """Do everything that can be done now; until when there is nothing more, seconds since the epoch."""
         await self._in_turn(self._inbox.wake)
-        for name, lane in self._lanes.items():
+        for name, lane in [*self._lanes.items()]:  # others may come and go meanwhile
+            crowd_from = 0 if self._ending else await self._bulks.gather(lane.applied)
             while lane.room > 0 and not self._ending:
                 function = lane.applied.function
                 waiting = await self._in_turn(lambda n=name, most=lane.share * 64: self._inbox.runnable(n, most))
@@ -292,19 +270,29 @@ class Dispatcher:
                     break
                 count = min(lane.share, math.ceil(waiting / max(1, lane.room)))
                 jobs: list[Job] = await self._in_turn(
-                    lambda n=name, c=count, u=function.per_user: self._inbox.take(n, c, self.holder, per_user=u)
+                    lambda n=name, c=count, u=function.per_user, g=crowd_from: self._inbox.take(
+                        n, c, self.holder, per_user=u, crowd_from=g
+                    )
                 )
                 if not jobs:
+                    break
+                if self._lanes.get(name) is not lane:  # it was removed, or runs elsewhere now
+                    ids = [job.id for job in jobs]
+                    await self._in_turn(lambda i=ids: self._inbox.give_back(i, self.holder, "its function has moved"))
                     break
                 self._begin(lane, jobs)
         if time.monotonic() - self._last_scale >= _SCALE_SECONDS:
             self._last_scale = time.monotonic()
             await self._scale()
         due = await self._in_turn(self._inbox.next_wake)
-        return due if due is not None else time.time() + _SCALE_SECONDS
+        return min(due if due is not None else time.time() + _SCALE_SECONDS, time.time() + self._bulks.next_look)
+
+    def _foreseen(self, function: Function, ahead: int) -> dict[str, Any]:
+        lane = self._lanes.get(function.name)
+        return foreseen(function, lane.seen, ahead) if lane else {}
 
     def _begin(self, lane: Lane, jobs: list[Job]) -> None:
-        task = asyncio.create_task(self._doing.do(lane.applied, lane.runtime, jobs))
+        task = asyncio.create_task(self._doing.do(lane.applied, lane.runtime, jobs, lane.charge))
         lane.groups[task] = jobs
 
         def done(task: asyncio.Task[list[Outcome]]) -> None:
@@ -317,9 +305,13 @@ class Dispatcher:
 
     async def _scale(self) -> None:
         now = time.monotonic()
-        for name, lane in self._lanes.items():
+        for function in [one for name, one in self._expected.items() if name not in self._lanes]:
+            if function.deadline_seconds:
+                await self._in_turn(lambda n=function.name: self._inbox.overdue(n))
+        for name, lane in [*self._lanes.items()]:
             scaling = lane.applied.function.scaling
             waiting = await self._in_turn(lambda n=name: self._inbox.runnable(n, 10_000))
+            waiting = max(0, waiting - self._bulks.gathering(name))
             busy = math.ceil(lane.at_work / max(1, scaling.concurrency * lane.share))
             if waiting or busy >= max(1, lane.instances):
                 lane.idle_since = now
@@ -342,26 +334,3 @@ class Dispatcher:
     async def _in_turn(self, do: Callable[[], T]) -> T:
         """Ask the inbox, from its one thread."""
         return await asyncio.get_running_loop().run_in_executor(self._inbox_thread, do)
-
-
-async def as_told(lane: Lane) -> dict[str, Any]:
-    """A lane for people and programs."""
-    try:
-        status = await lane.runtime.status(lane.applied.function.name)
-    except VolvoxError as error:
-        status = Status("failed", reason=str(error))
-    return {
-        "function": lane.applied.function.name,
-        "version": lane.applied.version,
-        "runtime": lane.runtime.name,
-        "at_work": lane.at_work,
-        "state": status.state,
-        "reason": status.reason,
-        "instances": [
-            {"id": one.id, "state": one.state, "since": one.since, "version": one.version} for one in status.instances
-        ],
-        "wanted": lane.instances,
-        "idle_seconds": lane.applied.function.scaling.idle_seconds,
-        "job_seconds": round(lane.job_seconds, 4),
-        "cold_start_seconds": round(status.cold_start_seconds or lane.start_seconds, 3),
-    }

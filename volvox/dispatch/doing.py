@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -14,18 +15,25 @@ from typing import Any, TypeVar
 
 from volvox.disks import full_behind
 from volvox.dispatch.calls import arguments_of
+from volvox.dispatch.foreseeing import bill
 from volvox.dispatch.matching import Split
 from volvox.dispatch.pausing import pause
-from volvox.dispatch.publishing import Open, publish, published_before, relative_key
+from volvox.dispatch.publishing import Open, provider_of, publish, published_before, relative_key
 from volvox.dispatch.work import Work, work_of
-from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import AccessRefused, InvalidInput, NotFound, PlaceGone, Unavailable, VolvoxError
 from volvox.events.writing import notification
 from volvox.functions.definition import Function
 from volvox.inbox import Ending, Inbox, Job
-from volvox.runtimes.interface import AGAIN, Call, Outcome, Runtime
+from volvox.pricing.charges import Charge
+from volvox.runtimes.interface import AGAIN, Call, Kind, Outcome, Runtime
 from volvox.settings import Home
 
-_GRACE_SECONDS = 30.0  # after a call's own limit, for a runtime that does not keep to it
+_HUNG_SECONDS = 900.0  # beyond what calls and the start of an instance may take: then the runtime's engine hangs
+_PAUSE_SECONDS = (0.1, 5.0)  # before the inbox is asked again
+_NOTES = 5
+_AT_ONCE = 8  # jobs of one function that wait for disks and networks at a time: a place that hangs holds up no other
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -66,15 +74,27 @@ class Doing:
     in_turn: Callable[[Callable[[], Any]], Awaitable[Any]]
     cancelled: set[str] = field(default_factory=set)
 
-    async def do(self, applied: Applied, runtime: Runtime, jobs: Sequence[Job]) -> list[Outcome]:
+    def __post_init__(self) -> None:
+        """No function is at anything yet."""
+        self._turns: dict[str, asyncio.Semaphore] = {}
+
+    async def do(
+        self, applied: Applied, runtime: Runtime, jobs: Sequence[Job], charge: Charge | None = None
+    ) -> list[Outcome]:
         """Do jobs that were taken, together; each is ended in the inbox, whatever happens.
+
+        Args:
+            applied: Whose they are.
+            runtime: Where they are done.
+            jobs: The jobs.
+            charge: What that costs; None: nobody knows.
 
         Returns:
             The outcomes of those that an instance was asked about.
         """
         open_jobs = {job.id: job for job in jobs}
         try:
-            return await self._do(applied, runtime, open_jobs)
+            return await self._do(applied, runtime, open_jobs, charge)
         except asyncio.CancelledError:
             asked = [job for job in open_jobs.values() if job.id in self.cancelled]
             others = [job.id for job in open_jobs.values() if job.id not in self.cancelled]
@@ -84,14 +104,12 @@ class Doing:
             )
             raise
         except Exception as error:  # a fault of ours must not leave a job to nobody
-            reason = f"{type(error).__name__}: {error}"
-            again = isinstance(error, Unavailable)
-            await self._end(
-                open_jobs, [self._failed(applied, job, "transient" if again else "failed", reason) for job in jobs]
-            )
+            await self._end(open_jobs, [self._failed(applied, job, *told_of(error)) for job in open_jobs.values()])
             return []
 
-    async def _do(self, applied: Applied, runtime: Runtime, open_jobs: dict[str, Job]) -> list[Outcome]:
+    async def _do(
+        self, applied: Applied, runtime: Runtime, open_jobs: dict[str, Job], charge: Charge | None
+    ) -> list[Outcome]:
         function = applied.function
         calls: list[Call] = []
         ready: list[Ending] = []
@@ -99,7 +117,7 @@ class Doing:
             ready = await self._answered_without_us(runtime, function, open_jobs)
         left = [job for job in open_jobs.values() if job.id not in {one.id for one in ready}]
         prepared = await asyncio.gather(
-            *(self._off(self._prepared, applied, job, fetched_by(runtime, function, job)) for job in left)
+            *(self._one(self._prepared, applied, job, fetched_by(runtime, function, job)) for job in left)
         )
         for one in prepared:
             (calls if isinstance(one, Call) else ready).append(one)  # pyright: ignore[reportArgumentType]
@@ -109,19 +127,24 @@ class Doing:
             return []
         ids = [call.job for call in calls]
         await self.in_turn(lambda: self.inbox.running(ids, self.holder, applied.version))
+        # The runtime keeps to the limit of each call. Those of a model may wait for others, and be asked again alone.
+        rounds = 2 * (len(calls) + 1) if function.model else 1
         try:
             waits = float(getattr(runtime, "waits_seconds", 0.0))  # for a machine, where none is kept
-            async with asyncio.timeout(function.timeout_seconds + waits + _GRACE_SECONDS):
+            async with asyncio.timeout(rounds * function.timeout_seconds + waits + _HUNG_SECONDS):
                 outcomes = await runtime.invoke(function.name, calls)
         except TimeoutError:
-            limit = f"{function.timeout_seconds:g} s"
-            outcomes = [Outcome(call.job, "timeout", f"it took more than {limit}") for call in calls]
+            reason, limit = f"runtime {runtime.name} did not say what became of it", function.timeout_seconds
+            outcomes = [Outcome(call.job, "timeout", reason, seconds=limit) for call in calls]
         except (Unavailable, NotFound) as error:
             outcomes = [Outcome(call.job, "transient", str(error)) for call in calls]
         published = await asyncio.gather(
-            *(self._off(self._ended, applied, open_jobs[one.job], one) for one in outcomes)
+            *(self._one(self._ended, applied, open_jobs[one.job], one) for one in outcomes)
         )
-        await self._end(open_jobs, published)
+        versions = {one.job: one.version for one in outcomes}
+        bills = {one.id: bill(outcomes, charge, open_jobs[one.id].bill) for one in published}
+        ended = [replace(one, function_version=versions[one.id], bill=bills[one.id]) for one in published]
+        await self._end(open_jobs, ended)
         return outcomes
 
     async def _answered_without_us(
@@ -149,6 +172,8 @@ class Doing:
         try:
             if job.cancel:
                 return self._cancelled(job, work)
+            if reason := _too_large(function, job):
+                return self._failed(applied, job, "refused", reason)
             if work.answer() is not None:
                 return self._published(applied, job, work)
             begun_before = any(step.state == "STARTING" for step in job.steps[:-1])
@@ -162,31 +187,19 @@ class Doing:
                 return replace(call, input=None)
             work.begin()
             target = work.input(job.key)
-            place = self.open_place(job.place, function, self._provider(function, job))
+            place = self.open_place(job.place, function, provider_of(function, job, self.split))
             place.fetch(job.key, target, job.version)
             return replace(call, input=target)
-        except NotFound as error:
-            work.end()
-            return Ending(job.id, "FAILED", str(error), error={"kind": "missing"})
-        except VolvoxError as error:
-            return self._failed(applied, job, "transient" if isinstance(error, Unavailable) else "failed", str(error))
-        except OSError as error:
-            return self._failed(applied, job, *_disk(error))
+        except (VolvoxError, OSError) as error:
+            return self._failed(applied, job, *told_of(error))
 
     def _call(self, applied: Applied, job: Job, work: Work) -> Call:
         return Call(
             job=job.id, output=work.output, log=work.log, key=job.key, relative=relative_key(job), place=job.place,
             version=job.version, event=job.event or _event(job), user=job.user,
             event_time=datetime.fromtimestamp(job.created, UTC).isoformat(timespec="milliseconds"),
-            arguments={**applied.function.arguments, **arguments_of(job)},
-            timeout_seconds=applied.function.timeout_seconds,
+            arguments=arguments_of(job), timeout_seconds=applied.function.timeout_seconds,
         )  # fmt: skip
-
-    def _provider(self, function: Function, job: Job) -> str:
-        for one in function.inputs:
-            if self.split(one.url)[0] == job.place:
-                return one.provider
-        return ""
 
     def _ended(self, applied: Applied, job: Job, outcome: Outcome) -> Ending:
         work = work_of(self.home, job.id)
@@ -198,22 +211,31 @@ class Doing:
             work.end()
             return Ending(job.id, "SUCCEEDED", outputs=outcome.outputs)
         try:
-            work.answered({"job": job.id})
+            work.answered({"job": job.id, "version": outcome.version, "notes": outcome.notes})
             return self._published(applied, job, work)
-        except VolvoxError as error:
-            return self._failed(applied, job, "transient" if isinstance(error, Unavailable) else "failed", str(error))
-        except OSError as error:
-            return self._failed(applied, job, *_disk(error))
+        except (VolvoxError, OSError) as error:
+            return self._failed(applied, job, *told_of(error))
 
     def _published(self, applied: Applied, job: Job, work: Work) -> Ending:
         try:
             written = publish(applied.function, job, work, self.open_place, self.split)
-        except Unavailable as error:  # what it answered stays, and is published by the next attempt
-            return self._failed(applied, job, "transient", str(error), keep=True)
-        except (InvalidInput, NotFound) as error:
-            return self._failed(applied, job, "unpublished", str(error), keep=True)
+        except VolvoxError as error:  # what it answered stays, and is published by the next attempt
+            kind, reason = told_of(error)
+            return self._failed(applied, job, kind if kind in AGAIN else "unpublished", reason, keep=True)
+        answered = work.answer() or {}
+        notes = [*answered.get("notes", ())]
+        if not written:
+            files = len(work.files())
+            notes.insert(0, f"none of the {files} files it wrote fits an output" if files else "it wrote no file")
         work.end()
-        return Ending(job.id, "SUCCEEDED", outputs=written)
+        version = answered.get("version", "")
+        return Ending(job.id, "SUCCEEDED", "; ".join(notes[:_NOTES]), outputs=written, function_version=version)
+
+    def ended_elsewhere(self, applied: Applied, job: Job, outcome: Outcome) -> Ending:
+        """What becomes of a job whose answer was published by what answered it."""
+        if outcome.kind:
+            return self._failed(applied, job, outcome.kind, outcome.reason, exit_code=outcome.exit_code)
+        return Ending(job.id, "SUCCEEDED", outputs=outcome.outputs, function_version=applied.version)
 
     def _cancelled(self, job: Job, work: Work) -> Ending:
         work.end()
@@ -229,6 +251,7 @@ class Doing:
         if not keep:
             with contextlib.suppress(OSError):
                 work_of(self.home, job.id).end()
+        reason = _plain(reason)
         if kind in AGAIN and job.attempts < retries.attempts:
             seconds = pause(job.attempts, retries)
             said = f"{reason}; attempt {job.attempts + 1} of {retries.attempts} follows in {seconds:.1f} s"
@@ -236,15 +259,42 @@ class Doing:
         tries = f" (after {job.attempts} attempts)" if kind in AGAIN and job.attempts > 1 else ""
         return Ending(job.id, "FAILED", f"{reason}{tries}", error=error)
 
+    async def fitting(self, function: Function, jobs: Sequence[Job]) -> list[Job]:
+        """Those of these jobs whose objects are not too large; the others end."""
+        large = {job.id: reason for job in jobs if (reason := _too_large(function, job))}
+        if large:
+            refused = [Ending(one, "FAILED", reason, error={"kind": "refused"}) for one, reason in large.items()]
+            await asyncio.shield(self._said(refused))
+        return [job for job in jobs if job.id not in large]
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     async def _end(self, open_jobs: dict[str, Job], endings: Sequence[Ending]) -> None:
-        await asyncio.shield(self.in_turn(lambda: self.inbox.end(endings, self.holder)))
+        await asyncio.shield(self._said(endings))
         for one in endings:
             open_jobs.pop(one.id, None)
 
-    async def _off(self, do: Callable[..., T], *values: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, do, *values)
+    async def _said(self, endings: Sequence[Ending]) -> None:
+        """Tell the inbox, however long it is locked or its disk is full: else the jobs would be left to nobody."""
+        pause_seconds, longest = _PAUSE_SECONDS
+        while True:
+            try:
+                await self.in_turn(lambda: self.inbox.end(endings, self.holder))
+                return
+            except VolvoxError as error:
+                log.error("what became of %d jobs is told again in %.1f s: %s", len(endings), pause_seconds, error)
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, longest)
+
+    async def _one(self, do: Callable[..., T], applied: Applied, job: Job, *values: Any) -> T | Ending:
+        """What `do` makes of one job, in a thread; a fault of ours fails this one, and none of those beside it."""
+        name = applied.function.name
+        try:
+            async with self._turns.setdefault(name, asyncio.Semaphore(_AT_ONCE)):
+                return await asyncio.get_running_loop().run_in_executor(self.threads, do, applied, job, *values)
+        except Exception as error:
+            log.exception("job %s", job.id)
+            return self._failed(applied, job, *told_of(error))
 
 
 def _event(job: Job) -> str:
@@ -258,10 +308,33 @@ def fetched_by(runtime: Runtime, function: Function, job: Job) -> bool:
     return runtime.fetches and (fetches_from is None or bool(fetches_from(function, job.place)))
 
 
-def _disk(error: OSError) -> tuple[str, str]:
-    if full_behind(error):
-        return "transient", f"the disk here is full ({error.filename or error})"
-    return "failed", f"{error.filename or 'a file'}: {error.strerror or error}"
+def _too_large(function: Function, job: Job) -> str:
+    """Why an object is not fetched, or empty: `max_object_mb`, or else the scratch disk that it would not fit on."""
+    limits = {"max_object_mb": function.max_object_mb or None, "resources.storage_mb": function.resources.storage_mb}
+    name, limit = next(((name, limit) for name, limit in limits.items() if limit), ("", 0))
+    if not limit or job.size <= limit << 20:
+        return ""
+    return f"it has {job.size / (1 << 20):,.1f} MB, and function {function.name!r} takes {limit:,} MB at most ({name})"
+
+
+def told_of(error: Exception) -> tuple[Kind, str]:
+    """What an error means for a job, and the reason; what is no fault of the job's object is tried again."""
+    if isinstance(error, VolvoxError):
+        if isinstance(error, Unavailable | AccessRefused | PlaceGone) or full_behind(error):
+            return "transient", str(error)
+        if isinstance(error, NotFound):
+            return "missing", str(error)
+        return "refused" if isinstance(error, InvalidInput) else "failed", str(error)
+    if full := full_behind(error):
+        return "transient", f"the disk here is full ({full.filename or full})"
+    if isinstance(error, OSError):
+        return "failed", f"{error.filename or 'a file'}: {error.strerror or error}"
+    return "failed", f"{type(error).__name__}: {error}"  # a fault of ours
+
+
+def _plain(text: str) -> str:
+    """Without what no database holds: what a script printed is quoted in reasons."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def waited(job: Job) -> float:

@@ -9,12 +9,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from volvox.disks import replace_text
-from volvox.dispatch.dispatcher import Dispatcher, as_told
+from volvox.dispatch.dispatcher import Dispatcher
 from volvox.dispatch.doing import Applied
+from volvox.dispatch.lane import as_told
+from volvox.dispatch.state import state_file
 from volvox.errors import VolvoxError
 from volvox.functions import registry
 from volvox.functions.definition import Function
@@ -57,7 +58,10 @@ class Following:
                 now = await asyncio.to_thread(signature, self._home)
                 if now != seen or time.monotonic() - looked >= _MODEL_SECONDS:
                     seen, looked = now, time.monotonic()
-                    await self.follow()
+                    try:
+                        await self.follow()
+                    except Exception:  # a fault of ours, or no file more may be opened: looked at again soon
+                        log.exception("what is applied could not be followed")
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             telling.cancel()
@@ -68,6 +72,7 @@ class Following:
     async def follow(self) -> None:
         """Begin what differs; one slow start holds up no other function."""
         applied = {name: one.filled for name, one in (await asyncio.to_thread(registry.functions, self._home)).items()}
+        self._dispatcher.expect(applied.values())
         for name in [*self._dispatcher.lanes, *self._troubles]:
             if name not in applied and name not in self._at_it:
                 self._begin(name, self._remove(name))
@@ -100,6 +105,9 @@ class Following:
             if name not in self._troubles or self._troubles[name].reason != str(error):
                 log.error("function %r: %s", name, error)
             self._troubles[name] = _Trouble(wanted, str(error))
+        except Exception as error:  # a fault of ours, which is told and tried again as any other
+            log.exception("function %r cannot be deployed", name)
+            self._troubles[name] = _Trouble(wanted, f"{type(error).__name__}: {error}")
 
     async def _tell(self) -> None:
         """Write what is deployed where commands and pages find it."""
@@ -112,19 +120,6 @@ class Following:
                     await asyncio.to_thread(replace_text, state_file(self._home), text)
                     self._told = text
             await asyncio.sleep(_TELL_SECONDS)
-
-
-def state_file(home: Home) -> Path:
-    """Where the dispatcher says what it has deployed."""
-    return home.root / "dispatch" / "state.json"
-
-
-def deployed(home: Home) -> dict[str, Any]:
-    """What the dispatcher said last: `{"functions": [...], "troubles": {NAME: REASON}}`; empty if it never ran."""
-    try:
-        return json.loads(state_file(home).read_bytes())
-    except (OSError, ValueError):
-        return {"functions": [], "troubles": {}}
 
 
 def signature(home: Home) -> str:

@@ -13,10 +13,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from volvox.dispatch import calls, job_api, route_api
-from volvox.dispatch.following import deployed
 from volvox.dispatch.job_api import asked, inbox_of
 from volvox.dispatch.matching import job_for, match_of
 from volvox.dispatch.opening import opener
+from volvox.dispatch.state import deployed
 from volvox.dispatch.telling import as_json
 from volvox.errors import InvalidInput
 from volvox.events import Sender, SenderFile, webhooks

@@ -86,7 +86,8 @@ def warm(name: str, minutes: float) -> None:
     --minutes 0 takes that back. What the definition says of `min_scale` and `warm` is kept beside it.
     """
     from volvox.dispatch import calls
-    from volvox.dispatch.following import deployed, keep_warm
+    from volvox.dispatch.following import keep_warm
+    from volvox.dispatch.state import deployed
     from volvox.settings import Home
 
     home = Home.current().ensure()

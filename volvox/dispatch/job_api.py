@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from volvox.dispatch.state import trouble
 from volvox.dispatch.telling import as_json, why_it_waits
 from volvox.dispatch.work import work_of
 from volvox.errors import InvalidInput, NotFound
@@ -76,7 +77,8 @@ async def _list(request: Request) -> Response:
 async def _one(request: Request) -> Response:
     def ask(inbox: Inbox) -> dict[str, Any]:
         job = inbox.job(request.path_params["id"])
-        return {**as_json(job), "reason": why_it_waits(inbox, job)}
+        why = trouble(Home(request.app.state.home), job.function)
+        return {**as_json(job), "reason": why_it_waits(inbox, job, why)}
 
     return JSONResponse(await asked(request, ask))
 

@@ -248,10 +248,12 @@ def _print_list(told: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _show(inbox: Inbox, job: Job, as_json: bool) -> None:
+    from volvox.dispatch.state import trouble
     from volvox.dispatch.telling import as_json as job_json
     from volvox.dispatch.telling import why_it_waits
+    from volvox.settings import Home
 
-    told = {**job_json(job), "reason": why_it_waits(inbox, job)}
+    told = {**job_json(job), "reason": why_it_waits(inbox, job, trouble(Home.current(), job.function))}
     if as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
@@ -265,7 +267,19 @@ def _show(inbox: Inbox, job: Job, as_json: bool) -> None:
         where = f"{one['url'].rstrip('/')}/{one['key']}" if one["url"] else f"volvox jobs result {job.id[:8]}"
         click.echo(f"  wrote    {where}  ({one['size']:,} bytes)")
     took = "" if told["ran_seconds"] is None else f", ran {told['ran_seconds']:.3f} s"
-    click.echo(f"  waited {told['waited_seconds']:.3f} s{took}, attempt {job.attempts}")
+    if job.foreseen:
+        before = job.foreseen
+        click.echo(
+            f"  foreseen: wait {before['wait_seconds']:.3f} s, run {before['run_seconds']:.3f} s"
+            f"{_price(before['cost'], before['currency'])} ({before['said']})"
+        )
+    cost = _price(told["cost"], told["currency"])
+    click.echo(f"  waited {told['waited_seconds']:.3f} s{took}{cost}, attempt {job.attempts}")
+
+
+def _price(cost: float | None, currency: str) -> str:
+    """A cost as it goes on after a comma; nothing where it is not known."""
+    return "" if cost is None else f", cost {cost:.6f} {currency}".rstrip() if cost else ", cost nothing"
 
 
 def _log(inbox: Inbox, job: Job, follow: bool) -> None:

@@ -6,13 +6,12 @@ import mimetypes
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from volvox.dispatch.matching import Split, answers
 from volvox.dispatch.work import Work
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
-from volvox.inbox import Job
 from volvox.places import Place
 from volvox.runner import naming
 
@@ -21,12 +20,34 @@ CALL = "call"  # the source of jobs that somebody waits for
 Open = Callable[[str, Function, str], Place]
 
 
-def relative_key(job: Job) -> str:
+class Asked(Protocol):
+    """What names of answers are made of: a job of the inbox, or one of a list."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def inside(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+def provider_of(function: Function, job: Asked, split: Split) -> str:
+    """The name of the credentials with which the job's object is read; empty: those of the environment."""
+    return next((one.provider for one in function.inputs if split(one.url)[0] == job.place), "")
+
+
+def relative_key(job: Asked) -> str:
     """The object's key below the function's input folder."""
     return job.key[len(job.inside) :]
 
 
-def name_of(function: Function, job: Job, path: str) -> str:
+def name_of(function: Function, job: Asked, path: str) -> str:
     """The key below an output folder for the file `path` that was written.
 
     A model's answer is named after its input and the job (`volvox.runner.naming`). A script names its outputs itself;
@@ -39,7 +60,7 @@ def name_of(function: Function, job: Job, path: str) -> str:
     return path
 
 
-def published_before(function: Function, job: Job, open_place: Open, split: Split) -> list[dict[str, Any]]:
+def published_before(function: Function, job: Asked, open_place: Open, split: Split) -> list[dict[str, Any]]:
     """What an earlier attempt has published already, if it is all there; else nothing. For a model's answers only."""
     if not function.model or not function.outputs or job.source == CALL:
         return []
@@ -54,7 +75,7 @@ def published_before(function: Function, job: Job, open_place: Open, split: Spli
     return found
 
 
-def publish(function: Function, job: Job, work: Work, open_place: Open, split: Split) -> list[dict[str, Any]]:
+def publish(function: Function, job: Asked, work: Work, open_place: Open, split: Split) -> list[dict[str, Any]]:
     """Write what the job answered into every output place that it fits; keep it where there is none, or for a caller.
 
     Returns:
@@ -94,7 +115,7 @@ def _keep(files: Sequence[tuple[str, Path]], work: Work) -> list[dict[str, Any]]
     return kept
 
 
-def _per_user(function: Function, job: Job) -> bool:
+def _per_user(function: Function, job: Asked) -> bool:
     return any(one.per_user for one in function.inputs) and "/" in relative_key(job)
 
 

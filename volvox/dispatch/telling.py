@@ -32,6 +32,9 @@ def as_json(job: Job) -> dict[str, Any]:
         "ended": moment(job.ended) if job.ended else None,
         "waited_seconds": round((begun or job.ended or now) - job.created, 3),
         "ran_seconds": round((job.ended or now) - running, 3) if running else None,
+        "foreseen": job.foreseen or None,
+        "cost": job.bill.get("cost"),
+        "currency": job.bill.get("currency", ""),
         "again_at": moment(job.not_before) if job.state == "PENDING" and job.not_before else None,
         "deadline": moment(job.deadline) if job.deadline else None,
         "cancel": job.cancel,
@@ -42,9 +45,19 @@ def as_json(job: Job) -> dict[str, Any]:
     }
 
 
-def why_it_waits(inbox: Inbox, job: Job) -> str:
-    """One sentence: why a job that has not ended is not further; its own reason where it has one."""
-    if job.state in ENDED or job.reason:
+def why_it_waits(inbox: Inbox, job: Job, trouble: str = "") -> str:
+    """One sentence: why a job that has not ended is not further; its own reason where it has one.
+
+    Args:
+        inbox: Where it is.
+        job: The job.
+        trouble: Why its function cannot be deployed (`volvox.dispatch.following.trouble`), or empty.
+    """
+    if job.state in ENDED:
+        return job.reason
+    if trouble and job.state in ("PENDING", "RUNNABLE"):
+        return f"its function cannot be deployed: {trouble}"
+    if job.reason:
         return job.reason
     if job.state == "RUNNABLE":
         before = inbox.before(job)

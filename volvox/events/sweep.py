@@ -80,7 +80,7 @@ class Sweep:
 
     async def run(self, record: Record) -> None:
         """Sweep at once and then on schedule, until it is cancelled; what fails is tried again."""
-        pause = _PAUSE_SECONDS[0]
+        pause, first = _PAUSE_SECONDS[0], True
         while True:
             try:
                 swept = await self.once(record)
@@ -92,7 +92,9 @@ class Sweep:
             pause = _PAUSE_SECONDS[0]
             if swept.told:
                 log.info("%d files of %s were found that nobody had told of", swept.told, self._place.url)
-            await asyncio.sleep(self._every)
+            # What was written just before anybody watched is not left for an hour.
+            await asyncio.sleep(min(self._every, self._settled) if first and swept.left else self._every)
+            first = False
 
     async def once(self, record: Record) -> Swept:
         """One sweep, from where the last one was ended if that was in its midst.

@@ -16,7 +16,8 @@ from volvox.functions.registry import Change
 from volvox.settings import Home
 
 # Of what nobody could tell: other rooms look at the rest again when an instance is started.
-_WORTH_A_WARNING = ("credentials", "chain")
+_WORTH_A_WARNING = ("credentials", "chain", "runtime", "bulk")
+_TOLD_ELSEWHERE = ("script", "image file", "interpreter", "runtime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def _refuse_missing(definitions: Sequence[Definitions], found: Sequence[Finding]
     reasons += [
         f"{finding.said}; {finding.mend}" if finding.mend else finding.said
         for finding in found
-        if finding.ok is False and finding.name not in ("script", "image file") and not finding.made
+        if finding.ok is False and finding.name not in _TOLD_ELSEWHERE and not finding.made
     ]
     if reasons:
         raise InvalidInput("\n".join(dict.fromkeys(reasons)))

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
+from volvox.bulk.reaching import unreached
 from volvox.errors import VolvoxError
 from volvox.functions import secrecy
 from volvox.functions.chains import doubts
@@ -20,6 +21,7 @@ from volvox.functions.definition import Function
 from volvox.functions.entries import Missing
 from volvox.functions.filling import catalogued
 from volvox.functions.locations import parts_of, place_of
+from volvox.pools.files import read_pools
 from volvox.settings import Home
 
 GROUP = "volvox.function_checks"
@@ -92,6 +94,7 @@ def findings(
         for place in places:
             yield _place(kind, place.url)
     yield from _credentials(function)
+    yield from _bulk(function, home)
     yield from (Finding("chain", None, told.partition(": ")[2]) for told in doubts(function))
     for name, check in _of_other_rooms():
         try:
@@ -197,6 +200,28 @@ def _read_again(name: str, read: Any) -> Finding:
     except VolvoxError as error:
         return Finding("credentials", False, f"those of {name} cannot be read: {error}")
     return Finding("credentials", True, f"those of {name} are read from its file at need")
+
+
+def _bulk(function: Function, home: Home) -> Iterator[Finding]:
+    """Whether its large drops have a pool whose jobs reach its places; where not, instances answer them."""
+    if function.bulk is None:
+        return
+    on, known = function.bulk.on, read_pools(home)
+    pool = known.get(on)
+    if pool is None:
+        near = get_close_matches(on, known, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        yield Finding(
+            "bulk", None, f"there is no work pool {on!r}{hint}; without a deployment batch-inference/{on} of your own "
+            "the instances answer large drops too", f"name one of {', '.join(sorted(known))}",
+        )  # fmt: skip
+        return
+    if not pool.enabled:
+        told = f"the work pool {on!r} is off, so the instances answer large drops too"
+        yield Finding("bulk", None, told, f"volvox pools enable {on}")
+        return
+    yield Finding("bulk", True, f"{function.bulk.least:,} files of one user that wait go to work pool {on!r}")
+    yield from (Finding("bulk", None, said, mend) for said, mend in unreached(function, pool))
 
 
 def _of_other_rooms() -> list[tuple[str, Checks]]:

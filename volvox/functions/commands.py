@@ -16,9 +16,12 @@ from volvox.settings import Home
 if TYPE_CHECKING:
     from volvox.functions.definition import Function
     from volvox.functions.registry import Change
+    from volvox.pricing.choice import Choice
 
 _MISSING = 4
 _RUNTIMES = ("auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar")
+_MANIFESTS = ("knative", "kserve", "oscar-job")
+_FORMS = ("volvox", "scar", "oscar", *_MANIFESTS)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 
@@ -59,12 +62,18 @@ def apply(files: tuple[Path, ...], runtime: str | None, dry_run: bool, as_json: 
     """  # noqa: D301 - click wants the backspace itself
     from volvox.functions.applying import apply_files
 
-    made = apply_files(Home.current(), files, on=runtime or "", dry_run=dry_run)
+    home = Home.current()
+    made = apply_files(home, files, on=runtime or "", dry_run=dry_run)
     if as_json:
-        _print_changes(made.changes, dry_run, warnings=made.warnings, folders=[str(path) for path in made.folders])
+        _print_changes(
+            made.changes, dry_run, warnings=made.warnings, folders=[str(path) for path in made.folders],
+            choices=_choice_values(home, made.functions),
+        )  # fmt: skip
         return
     _warn(made.warnings)
     _tell(made.changes, dry_run)
+    changed = {change.name for change in made.changes if change.kind != "unchanged"}
+    _tell_choices(home, [function for function in made.functions if function.name in changed])
     for path in made.folders:
         click.echo(f"made the folder {path}")
     if not dry_run and any(change.kind != "unchanged" for change in made.changes) and not _dispatched():
@@ -133,11 +142,13 @@ def show(name: str, version: str, as_json: bool) -> None:
                           "active": one.active} for one in others],
             "fed_by": sorted({link.source for link in before}),
             "feeds": sorted({link.target for link in after}),
+            "choice": _choice_values(home, [found.function]).get(name),
         }  # fmt: skip
         click.echo(json.dumps(told, indent=2))
         return
     text, warnings = written([found.function])
     click.echo(comments(found, others, before, after) + text, nl=False)
+    _tell_choices(home, [found.function], prefix="# ")
     _warn(warnings)
 
 
@@ -182,19 +193,21 @@ def rollback(name: str, version: str, dry_run: bool, as_json: bool) -> None:
 
 @functions.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--format", "form", type=click.Choice(["volvox", "scar", "oscar"]), default="volvox", show_default=True,
-              help="Whose form the file has.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(_FORMS), default="volvox", show_default=True,
+              metavar="FORM", help=f"Whose form the file has: {', '.join(_FORMS)}.")  # fmt: skip
 @click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path),
               help="Write the file and its scripts into this folder; else it is printed, scripts in it.")  # fmt: skip
 def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
     """Write functions as a definition file.
 
     Reading it again gives the same functions. What a form cannot say is told as a warning. SCAR's and OSCAR's own
-    tools want scripts as files: give --to.
+    tools want scripts as files: give --to. The forms knative, kserve and oscar-job are manifests of Kubernetes, for
+    clusters that have these systems.
 
     \b
     Examples:
       volvox functions export digits > digits.yaml
+      volvox functions export digits --format knative | kubectl apply -f -
       volvox functions export plants --format oscar --to for-the-cluster/
     """  # noqa: D301 - click wants the backspace itself
     from volvox.functions import registry
@@ -202,6 +215,15 @@ def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
 
     home = Home.current()
     found = [registry.get(home, name).function for name in names]
+    if form in _MANIFESTS:
+        text, warnings = _manifests(found, form)
+        if folder is None:
+            click.echo(text, nl=False)
+        else:
+            _write_all(path := folder / f"{names[0] if len(names) == 1 else 'functions'}-{form}.yaml", text, [])
+            click.echo(f"wrote {path}")
+        _warn(warnings)
+        return
     text, warnings = written(found, form, script=(lambda function: f"{function.name}.sh") if folder else None)
     if folder is None:
         click.echo(text, nl=False)
@@ -216,45 +238,60 @@ def export(names: tuple[str, ...], form: Any, folder: Path | None) -> None:
     _warn(warnings)
 
 
+def _manifests(found: Sequence[Function], form: Any) -> tuple[str, list[str]]:
+    from volvox.runtimes.models import published
+    from volvox.runtimes.pods.exports import image_of, written
+
+    models: Any = published() if any(function.model for function in found) else None
+    told = [(function.name, *written(function, form, image_of(function, models))) for function in found]
+    warnings = [f"{name}: {warning}" for name, _, unsaid in told for warning in unsaid]
+    return "---\n".join(text for _, text, _ in told), warnings
+
+
 @functions.command()
 @click.argument("what", metavar="FILE|NAME")
-@click.option("--repair", is_flag=True, help="Mend what was made for NAME on AWS and is not as it must be any more.")
+@click.option("--repair", "mending", is_flag=True, help="Make again what its runtime has lost of it, or has otherwise.")
 @_json
-def check(what: str, repair: bool, as_json: bool) -> None:
+def check(what: str, mending: bool, as_json: bool) -> None:
     """Find out what is missing of a function.
 
     And how to mend it, before a job fails on it. FILE is looked at without defining anything; NAME is a function that
-    is defined. Exit code 4 if something is missing.
+    is defined. With --repair, what was made for NAME on a cluster or on AWS and is gone or was changed is made again
+    first. Exit code 4 if something is missing.
     """
     from volvox.functions import registry
     from volvox.functions.applying import look
     from volvox.functions.reading import read
 
     home = Home.current()
-    if repair:
-        from volvox.runtimes.aws.checks import repair as mend
+    if mending:
+        from volvox.runtimes.checking import repair
 
-        for line in mend(registry.get(home, what).filled, home):
-            click.echo(line, err=as_json)
+        for told in repair(registry.get(home, what).filled, home):
+            click.echo(f"repaired: {told}", err=as_json)
     if Path(what).suffix in (".yaml", ".yml") or Path(what).is_file():
         definitions = read(Path(what))
         found = {each.name: look(definitions, each, home, offline=False) for each in definitions.functions}
-        warnings = definitions.warnings
+        warnings, functions = definitions.warnings, definitions.functions
     else:
         from volvox.functions.checks import findings
 
-        found, warnings = {what: list(findings(registry.get(home, what).filled, home))}, ()
+        functions = (registry.get(home, what).filled,)
+        found, warnings = {what: list(findings(functions[0], home))}, ()
     looked = [finding for each in found.values() for finding in each]
     missing = [finding for finding in looked if finding.ok is False]
     if as_json:
         told = {name: [finding.values() for finding in each] for name, each in found.items()}
-        click.echo(json.dumps({"ok": not missing, "functions": told, "warnings": list(warnings)}, indent=2))
+        choices = _choice_values(home, functions)
+        page = {"ok": not missing, "functions": told, "warnings": list(warnings), "choices": choices}
+        click.echo(json.dumps(page, indent=2))
     else:
         for name, each in found.items():
             click.echo(f"{name}:" if len(found) > 1 else "", nl=len(found) > 1)
             for finding in each:
                 click.echo(finding.line())
         _warn(warnings)
+        _tell_choices(home, functions)
         click.echo(f"{len(missing)} of {len(looked)} are missing" if missing else "nothing is missing")
     if missing:
         sys.exit(_MISSING)
@@ -270,6 +307,31 @@ def _tell(changes: Sequence[Change], dry_run: bool) -> None:
 
     for change in changes:
         click.echo(change_line(change, dry_run=dry_run))
+
+
+def _tell_choices(home: Home, functions: Sequence[Function], prefix: str = "") -> None:
+    """Where those go whose runtime is `auto`, and why."""
+    from volvox.pricing.checks import choice_lines
+
+    for name, choice in _choices(home, functions).items():
+        for line in choice_lines(name, choice):
+            click.echo(prefix + line)
+
+
+def _choice_values(home: Home, functions: Sequence[Function]) -> dict[str, Any]:
+    from volvox.pricing.choice import as_values
+
+    return {name: as_values(choice) for name, choice in _choices(home, functions).items()}
+
+
+def _choices(home: Home, functions: Sequence[Function]) -> dict[str, Choice]:
+    from volvox.pricing.checks import choices
+
+    try:
+        return choices(home, *functions)
+    except InvalidInput as error:  # of a file of prices or pools: what was asked is done all the same
+        _warn([f"nobody can tell where it goes: {error}"])
+        return {}
 
 
 def _print_changes(changes: Sequence[Change], dry_run: bool, **more: Any) -> None:

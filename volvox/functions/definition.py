@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from volvox.identity import digest_of
 
@@ -13,6 +13,7 @@ RuntimeName = Literal[
     "auto", "local", "docker", "flow", "kubernetes", "lambda", "batch", "lambda-batch", "ecs", "oscar"
 ]  # fmt: skip
 Origin = Literal["volvox", "scar", "oscar"]
+Preference = Literal["cheapest", "fastest"] | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
@@ -112,6 +113,46 @@ class Retries(_Part):
     longest_pause_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
 
 
+class Placement(_Part):
+    """What its owner expects and prefers, by which `runtime: auto` chooses; 0: not known.
+
+    Attributes:
+        prefer: `cheapest`, `fastest`, or a number between them: 0 is all cost, 1 all time.
+        call_seconds: What one call takes.
+        calls_per_hour: How many come.
+        image_mb: Size of the image, in MB of 2**20 bytes.
+        payload_mb: Size of the largest file that is handed over in a call, in MB of 2**20 bytes.
+        among: Only these runtimes; empty: any.
+    """
+
+    prefer: Preference = "cheapest"
+    call_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    calls_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    image_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    payload_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    among: tuple[RuntimeName, ...] = ()
+
+
+class Bulk(_Part):
+    """Many files that wait together go to one run of the flow `batch-inference`.
+
+    Attributes:
+        least: So many files of one user, none of them tried before, must wait; `from` in a definition file.
+        on: The deployment of the flow, which is named after its work pool.
+        most: So many go to one run; what is beyond goes to the next one.
+    """
+
+    least: Annotated[int, Field(ge=2, le=1_000_000)]
+    on: str = "local"
+    most: Annotated[int, Field(ge=2, le=100_000)] = 10_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bulk:
+        if self.least > self.most:
+            raise ValueError(f"from is {self.least} and most {self.most}; the first is never larger")
+        return self
+
+
 class Function(_Part):
     """A function: what answers, where its files come from and go to, what it may use and how often it may be there.
 
@@ -126,6 +167,7 @@ class Function(_Part):
         script: The script that runs in the image, its text.
         command: Instead of a script: what the image is started with; neither: its own command.
         runtime: Where it runs.
+        placement: By what `auto` chooses that.
         inputs: Places whose files it answers; none: it is only called.
         outputs: Places that answers go to; none: the answer is kept with the job.
         arguments: Arguments of the model's `predict`, beside the file.
@@ -140,12 +182,15 @@ class Function(_Part):
         priority: Of its jobs unless they state their own; higher goes first.
         per_user: How many jobs of one user are under way at a time; 0: as many as fit.
         keep_days: How long the record of an ended job, its log and what was kept with it stay.
+        max_object_mb: A larger file is refused before it is fetched, in MB of 2**20 bytes; 0: one that does not fit on
+            the scratch disk (`resources.storage_mb`).
         fetches: Whether the job runner fetches the file; a script that does so itself says no.
         trigger: `inbox`: events are recorded here and jobs sent out; `direct`: the runtime's own events call it.
         settings: What only one runtime understands, under its own names (`batch.compute_resources`, `synchronous`,
             `annotations`, ...), as the file says it.
         providers: Name of credentials (`minio.default`) -> where they stand, `block:NAME` or `file:PATH#KEY`; never a
             secret. `volvox.functions.providers.given` is what a place is opened with.
+        bulk: When many files that wait are answered by one run on a work pool; None: never.
     """
 
     name: str
@@ -157,6 +202,7 @@ class Function(_Part):
     script: str = ""
     command: tuple[str, ...] = ()
     runtime: RuntimeName = "auto"
+    placement: Placement = Placement()
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     arguments: dict[str, Any] = {}
@@ -170,10 +216,12 @@ class Function(_Part):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     per_user: Annotated[int, Field(ge=0)] = 0
     keep_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    max_object_mb: Annotated[int, Field(ge=0)] = 0
     fetches: bool = True
     trigger: Literal["inbox", "direct"] = "inbox"
     settings: dict[str, Any] = {}
     providers: dict[str, str] = {}
+    bulk: Bulk | None = None
 
     @field_validator("name")
     @classmethod
@@ -181,6 +229,22 @@ class Function(_Part):
         if not NAME.fullmatch(name):
             raise ValueError("use 1 to 64 letters, digits, '-', '.' and '_', the first and the last a letter or digit")
         return name
+
+    @field_validator("bulk")
+    @classmethod
+    def _fits(cls, bulk: Bulk | None, info: ValidationInfo) -> Bulk | None:
+        told = info.data
+        if bulk is None or "name" not in told:
+            return bulk
+        if not told.get("model"):
+            raise ValueError("a run answers files with a model; this function has none")
+        if not told.get("inputs") or not told.get("outputs"):
+            raise ValueError("a run needs places that it reads files from and writes answers to; state in and out")
+        if told.get("per_user"):
+            raise ValueError("a run has thousands of one user's files under way, per_user allows fewer; leave one out")
+        if told.get("trigger") == "direct":
+            raise ValueError("files gather in the inbox, which trigger direct passes by; leave one of them out")
+        return bulk
 
     @model_validator(mode="before")
     @classmethod
@@ -204,4 +268,5 @@ class Function(_Part):
     @property
     def version(self) -> str:
         """Digest of all it says; what a second `apply` of it is recognised by. A model's own version is beside it."""
-        return digest_of(["function", self.model_dump(mode="json")])
+        told = self.model_dump(mode="json", exclude=None if self.bulk else {"bulk"})  # as before there was a `bulk`
+        return digest_of(["function", told])

@@ -7,18 +7,19 @@ import shlex
 from collections.abc import Callable
 from typing import Any, get_args
 
-from volvox.functions import values
+from volvox.functions import kubernetes_keys, runtime_settings, values
 from volvox.functions.building import built, own_place
 from volvox.functions.definition import NAME, Function, Input, Output, RuntimeName
 from volvox.functions.document import Value
 from volvox.functions.entries import Entries, Reading
 from volvox.functions.providers import Providers
 from volvox.functions.secrecy import is_reference, names_secret
-from volvox.functions.values import Kind, choice, near, number, said, text, texts, truth, whole
-from volvox.records import RETURNED_BY
+from volvox.functions.values import Kind, anything, choice, near, number, said, text, texts, truth, whole
+from volvox.returned import RETURNED_BY
 
 _YEAR_SECONDS = 366 * 86_400.0
 _WARM = re.compile(r"(\S+\s+){5}for\s+\d+(\.\d+)?\s*(s|m|min|h|d)")
+_DEPLOYMENT = values.matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "write the name of a work pool (`volvox pools`)")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*([/@][A-Za-z0-9._-]+)?")
 
 
@@ -85,6 +86,29 @@ _RETRIES: dict[str, tuple[str, Kind[Any]]] = {
     "first_pause_seconds": ("first_pause_seconds", number(0, _YEAR_SECONDS)),
     "longest_pause_seconds": ("longest_pause_seconds", number(0, _YEAR_SECONDS)),
 }
+
+
+def _preference(value: Value) -> str | float:
+    return number(0, 1)(value) if value.kind == "number" else choice("cheapest", "fastest")(value)
+
+
+def _runtimes(value: Value) -> list[str]:
+    return values.words(*(name for name in get_args(RuntimeName) if name not in ("auto", "flow")))(value)
+
+
+_PLACEMENT: dict[str, tuple[str, Kind[Any]]] = {
+    "prefer": ("prefer", _preference),
+    "call_seconds": ("call_seconds", number(0, _YEAR_SECONDS)),
+    "calls_per_hour": ("calls_per_hour", number(0, 1e9)),
+    "image_mb": ("image_mb", number(0, 1e9)),
+    "payload_mb": ("payload_mb", number(0, 1e9)),
+    "among": ("among", _runtimes),
+}
+_BULK: dict[str, tuple[str, Kind[Any]]] = {
+    "from": ("least", whole(2, 1_000_000, "files")),
+    "on": ("on", _DEPLOYMENT),
+    "most": ("most", whole(2, 100_000, "files")),
+}
 _PLAIN: dict[str, Kind[Any]] = {
     "description": text,
     "origin": choice("volvox", "scar", "oscar"),
@@ -100,11 +124,11 @@ _PLAIN: dict[str, Kind[Any]] = {
     "priority": whole(-100, 100),
     "per_user": whole(0, 1_000_000),
     "keep_days": number(0, 36_600),
+    "max_object_mb": whole(0, 1 << 30, "MB"),
     "fetches": truth,
     "trigger": choice("inbox", "direct"),
-    "settings": values.mapping,
 }
-_PARTS = {"resources": _RESOURCES, "scaling": _SCALING, "retries": _RETRIES}
+_PARTS = {"resources": _RESOURCES, "scaling": _SCALING, "retries": _RETRIES, "placement": _PLACEMENT}
 KEYS = (*Function.model_fields, "places")
 
 
@@ -120,12 +144,14 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     before = len(reading.mistakes)
     entries = Entries(value, reading)
     told: dict[str, Any] = {}
+    _kubernetes_settings(value, reading)
     for key, kind in _PLAIN.items():
         if (found := entries.take(key, kind, None)) is not None:
             told[key] = found
     for key, part in _PARTS.items():
         if (found := _part(entries.inner(key), part)) != {}:
             told[key] = found
+    told |= _bulk(entries.get("bulk"), reading)
     told["environment"] = entries.take("environment", _environment(reading), {})
     told["inputs"], told["outputs"] = _places(entries, reading)
     told["name"] = entries.take("name", said, "") or _name(told, reading, alone)
@@ -133,6 +159,7 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
         reading.mistakes.append(str(value.wrong("has no name; write name: NAME")))
     if (script := entries.get("script")) is not None:
         told["script"] = reading.tried(lambda value: _script(value, told["name"], reading), script, "")
+    told |= _settings(entries, told)
     providers, stated = Providers(reading), entries.get("providers")
     used = {place.provider for place in (*told["inputs"], *told["outputs"])}
     for each in (shared, stated):
@@ -153,6 +180,15 @@ def read(value: Value, reading: Reading, *, alone: bool, shared: Value | None = 
     return built(told, entries)
 
 
+def _kubernetes_settings(value: Value, reading: Reading) -> None:
+    """Those of a runtime that says what it takes, if the function was written for it and not brought from elsewhere."""
+    runtime, origin, settings = value.get("runtime"), value.get("origin"), value.get("settings")
+    if runtime is None or settings is None or runtime.text.strip().lower() != "kubernetes":
+        return
+    if origin is None or origin.text.strip().lower() == "volvox":
+        reading.mistakes += kubernetes_keys.checked(settings)
+
+
 def _part(entries: Entries, keys: dict[str, tuple[str, Kind[Any]]]) -> dict[str, Any]:
     found = {}
     for key, (name, kind) in keys.items():
@@ -163,6 +199,25 @@ def _part(entries: Entries, keys: dict[str, tuple[str, Kind[Any]]]) -> dict[str,
             f"{value.where}: there is no key {value.key!r}{near(name, keys)}; allowed are {', '.join(keys)}"
         )
     return found
+
+
+def _bulk(value: Value | None, reading: Reading) -> dict[str, Any]:
+    if value is None:
+        return {}
+    entries = Entries(value, reading)
+    entries.need("from", anything, None)  # tells if it is missing
+    return {"bulk": _part(entries, _BULK)}
+
+
+def _settings(entries: Entries, told: dict[str, Any]) -> dict[str, Any]:
+    if (stated := entries.get("settings")) is None:
+        return {}
+    if told.get("runtime") == "kubernetes":  # they were looked at by its own keys
+        return {"settings": entries.reading.tried(values.mapping, stated, {})}
+    if "script" in told and not told["script"]:
+        told = {**told, "script": "#"}  # one that is not there yet is one all the same
+    reading = entries.reading
+    return {"settings": reading.tried(lambda value: runtime_settings.read(value, told, reading), stated, {})}
 
 
 def _environment(reading: Reading) -> Callable[[Value], dict[str, str]]:

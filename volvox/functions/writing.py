@@ -65,6 +65,8 @@ def _own(function: Function, script: Script | None) -> dict[str, Any]:
         found |= {"places": {key: value for key, value in places.items() if value}} if inputs or outputs else {}
     if function.script:
         found["script"] = script(function) if script else _script_text(function.script)
+    if bulk := stated.pop("bulk", None):
+        stated["bulk"] = {"from": bulk.pop("least"), **bulk}
     return {**found, **stated}
 
 

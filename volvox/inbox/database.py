@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-VERSION = 1
+VERSION = 2
 
-# `{number}` is a column that counts by itself. Times are seconds since the epoch; `steps`, `outputs` and `error` are
-# JSON, of `steps` without the brackets, so that another one is added without reading the others.
+# `{number}` is a column that counts by itself. Times are seconds since the epoch; `steps`, `outputs`, `error`,
+# `foreseen` and `bill` are JSON, of `steps` without the brackets, so that another one is added without reading the
+# others.
 TABLES = """
 CREATE TABLE arrivals (
     number {number},
@@ -53,7 +54,9 @@ CREATE TABLE jobs (
     outputs TEXT NOT NULL DEFAULT '[]',
     error TEXT NOT NULL DEFAULT '{{}}',
     cancel INTEGER NOT NULL DEFAULT 0,
-    steps TEXT NOT NULL
+    steps TEXT NOT NULL,
+    foreseen TEXT NOT NULL DEFAULT '{{}}',
+    bill TEXT NOT NULL DEFAULT '{{}}'
 );
 CREATE INDEX jobs_in_turn ON jobs (function, state, owner, priority DESC, number);
 CREATE INDEX jobs_by_change ON jobs (change);
@@ -68,6 +71,14 @@ CREATE TABLE counters (
 );
 INSERT INTO counters (name, value) VALUES ('change', 0), ('version', {version});
 """
+
+# What makes the next form of the tables out of one; a database goes through all that it lacks when it is opened.
+UPGRADES = {
+    1: (
+        "ALTER TABLE jobs ADD COLUMN foreseen TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE jobs ADD COLUMN bill TEXT NOT NULL DEFAULT '{}'",
+    )
+}
 
 
 class Transaction(Protocol):
@@ -104,6 +115,18 @@ class Database(Protocol):
     def close(self) -> None:
         """Let go of it."""
         ...
+
+
+def upgrade(here: Transaction, found: int) -> bool:
+    """Bring tables of the form `found` into the present one; False: there is no way from there."""
+    if found not in (*UPGRADES, VERSION):
+        return False
+    for form in range(found, VERSION):
+        for statement in UPGRADES[form]:
+            here.write(statement)
+    if found != VERSION:
+        here.write("UPDATE counters SET value = ? WHERE name = 'version'", (VERSION,))
+    return True
 
 
 def chunks(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:

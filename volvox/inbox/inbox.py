@@ -14,15 +14,23 @@ from typing import Any
 
 from volvox.errors import InvalidInput
 from volvox.inbox import choosing, rows
-from volvox.inbox.database import Transaction
+from volvox.inbox.database import Database, Transaction
 from volvox.inbox.job import ENDED, Arrival, Ending, Job, NewJob, State, Waiting
 from volvox.inbox.looking import Looking
 
+_MOST_USERS = 100_000  # whose last turns are remembered
 _MOST_DEATHS = 10  # of dispatchers that were at one job; then the job is taken for the reason
 
 
 class Inbox(Looking):
     """What was told of every object, and what became of it."""
+
+    def __init__(self, database: Database) -> None:
+        """`database` is that of one of this room's two kinds."""
+        super().__init__(database)
+        # Only what this process has taken: who takes alone is fair for good, and several are each by themselves.
+        self._served: dict[str, dict[str, int]] = {}
+        self._turn = 0
 
     def close(self) -> None:
         """Let go of the database."""
@@ -49,12 +57,12 @@ class Inbox(Looking):
                     rows,
                 )
 
-    def arrivals(self, limit: int = 100) -> list[Waiting]:
-        """Those that may be looked at now, the oldest first."""
+    def arrivals(self, limit: int = 100, *, but: Collection[str] = ()) -> list[Waiting]:
+        """Those that may be looked at now, the oldest first; those in the places `but` are left out."""
+        elsewhere = f"AND place NOT IN ({', '.join('?' * len(but))}) " if but else ""
+        query = f"SELECT * FROM arrivals WHERE not_before <= ? {elsewhere}ORDER BY number LIMIT ?"  # noqa: S608
         with self._database.reading() as here:
-            found = here.read(
-                "SELECT * FROM arrivals WHERE not_before <= ? ORDER BY number LIMIT ?", (time.time(), limit)
-            )
+            found = here.read(query, (time.time(), *but, limit))
         return [rows.waiting(row) for row in found]
 
     def arrivals_waiting(self) -> int:
@@ -77,11 +85,12 @@ class Inbox(Looking):
                 values = (
                     job.id, job.function, job.place, job.key, job.version, job.size, job.user, job.priority,
                     job.deadline, job.event, job.source, job.inside, change + number, now, told,
+                    json.dumps(dict(job.foreseen)),
                 )  # fmt: skip
                 new += [job.id] * here.write(
                     "INSERT INTO jobs (id, function, place, key, version, size, owner, priority, deadline, event, "
-                    "source, inside, state, change, created, steps) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'RUNNABLE', ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                    "source, inside, state, change, created, steps, foreseen) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'RUNNABLE', ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                     values,
                 )
             here.write_each("DELETE FROM arrivals WHERE number = ?", [(number,) for number in looked_at])
@@ -120,7 +129,7 @@ class Inbox(Looking):
         with self._database.reading() as here:
             return here.read("SELECT min(not_before) AS it FROM jobs WHERE state = 'PENDING'")[0]["it"]
 
-    def take(self, function: str, count: int, holder: str, *, per_user: int = 0) -> list[Job]:
+    def take(self, function: str, count: int, holder: str, *, per_user: int = 0, crowd_from: int = 0) -> list[Job]:
         """Take up to `count` jobs of a function: by priority, then in turn by user, then as they came.
 
         They are STARTING then, and this `holder`'s to end. Those whose deadline has passed fail instead.
@@ -130,24 +139,55 @@ class Inbox(Looking):
             count: How many at most.
             holder: Who takes them.
             per_user: How many of one user may be under way at a time, those of before counted; 0: any.
+            crowd_from: Of a user of whom so many wait that nobody tried before, none of these: they are for
+                `take_together`. 0: there are no crowds.
         """
-        now = time.time()
         with self._database.writing() as here:
-            late = here.read(
-                "SELECT id FROM jobs WHERE function = ? AND state = 'RUNNABLE' AND deadline > 0 AND deadline < ? "
-                "LIMIT 500",
-                (function, now),
-            )
-            self._move(here, [row["id"] for row in late], "FAILED", of=("RUNNABLE",), columns={"ended": now},
-                       reason="its deadline passed before it was begun", error={"kind": "deadline"})  # fmt: skip
-            chosen = choosing.choose(here, function, count, per_user)
+            self._overdue(here, function)
+            served = self._served.setdefault(function, {})
+            turns = choosing.choose(here, function, count, per_user, served, crowd_from=crowd_from, now=time.time())
+            chosen = [job_id for job_id, _ in turns]
+            self._move(here, chosen, "STARTING", of=("RUNNABLE",), columns={"holder": holder}, begun=True)
+            taken = rows.in_order(rows.jobs(here, chosen), chosen)
+        if len(served) > _MOST_USERS:
+            served.clear()
+        for _, user in turns:
+            self._turn += 1
+            served[user] = self._turn
+        return taken
+
+    def overdue(self, function: str) -> int:
+        """Let those of a function fail whose deadline has passed, though nobody takes any; how many."""
+        with self._database.writing() as here:
+            return self._overdue(here, function)
+
+    def take_together(self, function: str, user: str, count: int, holder: str) -> list[Job]:
+        """Take up to `count` jobs of one user that nobody tried before, without calls; as `take` does otherwise."""
+        with self._database.writing() as here:
+            chosen = choosing.together(here, function, user, count, time.time())
             self._move(here, chosen, "STARTING", of=("RUNNABLE",), columns={"holder": holder}, begun=True)
             return rows.in_order(rows.jobs(here, chosen), chosen)
 
-    def running(self, ids: Sequence[str], holder: str, function_version: str = "") -> None:
-        """The model or script is at these jobs now."""
+    def adopt(self, ids: Sequence[str], before: Collection[str], holder: str) -> list[str]:
+        """Jobs that are under way elsewhere, whose holder, one of `before`, is gone, are this `holder`'s from now on.
+
+        Returns:
+            The ids of those that were under way, and held so.
+        """
+        marks = ", ".join("?" * len(before))
+        query = f"UPDATE jobs SET holder = ? WHERE id = ? AND state IN ('STARTING', 'RUNNING') AND holder IN ({marks})"  # noqa: S608
         with self._database.writing() as here:
-            self._move(here, ids, "RUNNING", of=("STARTING",), holder=holder,
+            return [one for one in ids if here.write(query, (holder, one, *before))]
+
+    def tell(self, ids: Sequence[str], holder: str, reason: str) -> None:
+        """Say of jobs that are under way that they are being started, or are again, and where."""
+        with self._database.writing() as here:
+            self._move(here, ids, "STARTING", of=("STARTING", "RUNNING"), holder=holder, reason=reason)
+
+    def running(self, ids: Sequence[str], holder: str, function_version: str = "", reason: str = "") -> None:
+        """The model or script is at these jobs now; `reason` may say where."""
+        with self._database.writing() as here:
+            self._move(here, ids, "RUNNING", of=("STARTING",), holder=holder, reason=reason,
                        columns={"function_version": function_version})  # fmt: skip
 
     def end(self, endings: Sequence[Ending], holder: str) -> list[str]:
@@ -159,6 +199,8 @@ class Inbox(Looking):
                 columns: dict[str, Any] = {"holder": "", "outputs": json.dumps([*map(dict, one.outputs)])}
                 if one.function_version:
                     columns["function_version"] = one.function_version
+                if one.bill:
+                    columns["bill"] = json.dumps(dict(one.bill))
                 if one.state in ENDED:
                     columns["ended"] = now
                 if one.state == "PENDING":
@@ -270,6 +312,15 @@ class Inbox(Looking):
         return gone
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _overdue(self, here: Transaction, function: str) -> int:
+        now = time.time()
+        late = here.read(
+            "SELECT id FROM jobs WHERE function = ? AND state = 'RUNNABLE' AND deadline > 0 AND deadline < ? LIMIT 500",
+            (function, now),
+        )
+        return self._move(here, [row["id"] for row in late], "FAILED", of=("RUNNABLE",), columns={"ended": now},
+                          reason="its deadline passed before it was begun", error={"kind": "deadline"})  # fmt: skip
 
     def _move(
         self,

@@ -61,6 +61,7 @@ class NewJob:
         event: The notification, for scripts.
         source: Who told of it first.
         inside: The function's input place that it lies in, as a key prefix; what lies below keeps its folders.
+        foreseen: What it is thought to wait, take and cost: `{"wait_seconds", "run_seconds", "cost", ...}`, or nothing.
     """
 
     function: str
@@ -74,6 +75,7 @@ class NewJob:
     event: str = ""
     source: str = "upload"
     inside: str = ""
+    foreseen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -117,6 +119,8 @@ class Job:
         error: Of a failed one, what a program reads: `{"kind", "exit_code", ...}`.
         cancel: Whether somebody asked to end it.
         steps: Every state it was in.
+        foreseen: As in `NewJob`.
+        bill: What it did cost: `{"cost", "currency"}`, or nothing where that is not known.
     """
 
     number: int
@@ -145,6 +149,8 @@ class Job:
     error: dict[str, Any] = field(default_factory=dict)
     cancel: bool = False
     steps: tuple[Step, ...] = ()
+    foreseen: dict[str, Any] = field(default_factory=dict)
+    bill: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,7 @@ class Ending:
         outputs: What it wrote.
         error: What a program reads of a failure.
         function_version: The version that was at it.
+        bill: What it has cost until now; empty: nothing new is known.
     """
 
     id: str
@@ -179,3 +186,4 @@ class Ending:
     outputs: Sequence[Mapping[str, Any]] = ()
     error: Mapping[str, Any] = field(default_factory=dict)
     function_version: str = ""
+    bill: Mapping[str, Any] = field(default_factory=dict)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from volvox.errors import InvalidInput
-from volvox.inbox import rows
+from volvox.inbox import choosing, rows
 from volvox.inbox.database import Database, chunks
 from volvox.inbox.job import ENDED, Job, NewJob, State
 
@@ -89,13 +90,27 @@ class Looking:
         with self._database.reading() as here:
             return [row["id"] for row in here.read(query, (holder,))]
 
-    def runnable(self, function: str, most: int) -> int:
-        """How many jobs of a function may be taken, counted up to `most`."""
+    def runnable(self, function: str, most: int, *, priority: int = -1_000) -> int:
+        """How many jobs of a function may be taken that have at least this priority, counted up to `most`."""
         query = (
-            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' LIMIT ?) AS some"
+            "SELECT count(*) AS it FROM (SELECT 1 FROM jobs WHERE function = ? AND state = 'RUNNABLE' "
+            "AND priority >= ? LIMIT ?) AS these"
         )
         with self._database.reading() as here:
-            return here.read(query, (function, most))[0]["it"]
+            return here.read(query, (function, priority, most))[0]["it"]
+
+    def crowd(self, function: str, least: int, most: int) -> tuple[str, int] | None:
+        """Of whom at least `least` jobs wait that nobody tried before, and how many, counted up to `most`; or None.
+
+        If that is so of several users, the one with most of them. Calls do not count: somebody waits for them.
+        """
+        with self._database.reading() as here:
+            return choosing.crowd(here, function, least, most, time.time())
+
+    def some(self, ids: Sequence[str]) -> dict[str, Job]:
+        """Those of these jobs that there are, by id."""
+        with self._database.reading() as here:
+            return rows.jobs(here, ids)
 
     def counts(self) -> dict[str, dict[State, int]]:
         """Function -> state -> how many jobs are in it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from volvox.errors import InvalidInput, Unavailable
-from volvox.inbox.database import TABLES, VERSION, Transaction
+from volvox.inbox.database import TABLES, VERSION, Transaction, upgrade
 
 if TYPE_CHECKING:
     import psycopg
@@ -50,7 +50,7 @@ class Postgres:
         there = here.read("SELECT 1 AS it FROM pg_tables WHERE schemaname = ? AND tablename = ?", (_SCHEMA, "counters"))
         if there:
             (found,) = here.read("SELECT value FROM counters WHERE name = 'version'")
-            if found["value"] != VERSION:
+            if not upgrade(here, found["value"]):
                 raise InvalidInput(
                     f"{self._shown} was written by another release (form {found['value']}, here {VERSION})"
                 )

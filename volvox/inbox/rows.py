@@ -12,8 +12,11 @@ from volvox.inbox.job import Arrival, Job, State, Step, Waiting
 
 JOB = (
     "number, id, function, place, key, version, size, owner, priority, deadline, event, source, inside, state, reason, "
-    "attempts, not_before, holder, change, created, ended, function_version, outputs, error, cancel, steps"
+    "attempts, not_before, holder, change, created, ended, function_version, outputs, error, cancel, steps, "
+    "foreseen, bill"
 )
+
+_READ = ("owner", "outputs", "error", "cancel", "steps", "foreseen", "bill")  # columns that are no fields as they are
 
 
 def step(when: float, state: State, reason: str = "") -> str:
@@ -49,7 +52,7 @@ def in_order(found: Mapping[str, Job], ids: Sequence[str]) -> list[Job]:
 
 def job(row: Mapping[str, Any]) -> Job:
     """The job of a row."""
-    told = {name: value for name, value in row.items() if name not in ("owner", "outputs", "error", "cancel", "steps")}
+    told = {name: value for name, value in row.items() if name not in _READ}
     return Job(
         **told,
         user=row["owner"],
@@ -57,6 +60,8 @@ def job(row: Mapping[str, Any]) -> Job:
         error=json.loads(row["error"]),
         cancel=bool(row["cancel"]),
         steps=tuple(Step(*one) for one in json.loads(f"[{row['steps']}]")),
+        foreseen=json.loads(row["foreseen"]),
+        bill=json.loads(row["bill"]),
     )
 
 

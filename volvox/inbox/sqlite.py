@@ -11,7 +11,7 @@ from typing import Any
 
 from volvox.disks import telling_full_disks
 from volvox.errors import InvalidInput, Unavailable
-from volvox.inbox.database import TABLES, VERSION, Transaction
+from volvox.inbox.database import TABLES, VERSION, Transaction, upgrade
 
 _PATIENCE_SECONDS = 30.0
 
@@ -46,7 +46,7 @@ class SQLite:
         tables = {row["name"] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "counters" in tables:
             (found,) = db.execute("SELECT value FROM counters WHERE name = 'version'").fetchone()
-            if found != VERSION:
+            if not upgrade(_Statements(db), found):
                 raise InvalidInput(f"{self._path} was written by another release (form {found}, here {VERSION})")
             return
         if tables - {"sqlite_sequence"}:

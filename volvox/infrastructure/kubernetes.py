@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from volvox.errors import Unavailable
+from volvox.errors import Unavailable, VolvoxError
 from volvox.infrastructure import jobs as told
+from volvox.infrastructure.cluster import Cluster
 from volvox.infrastructure.jobs import Job
 from volvox.infrastructure.pods import Pod, read_pod, would_fit
 
 RUN_LABEL = "prefect.io/flow-run-id"
 POOL_LABEL = "prefect.io/work-pool-id"
 
-_ANSWERS_SECONDS = 5.0
 _LEAVES_SECONDS = 5.0  # beyond the grace: the kubelet tells of an end a second or two later
 _LOOK_SECONDS = 0.3
 _EARLY = datetime.min.replace(tzinfo=UTC)
@@ -47,9 +45,8 @@ class KubernetesEngine:
                 pod that waits for others to end waits as long as it takes.
         """
         self.namespace = namespace
-        self._config, self._context = config, context
+        self._cluster = Cluster(config, context, rights="; give the account the rights that docs/pools.md lists")
         self._unschedulable_seconds = unschedulable_seconds
-        self._kept: Any = None
         self._outputs: dict[str, str] = {}
         self._causes: dict[str, str] = {}
 
@@ -89,7 +86,7 @@ class KubernetesEngine:
         """
         name = job.identifier.rpartition(":")[2]
         async with self._errors("delete a job"):
-            await self._delete(f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}", "Background")
+            await self._cluster.delete(f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}", "Background")
             deadline = time.monotonic() + grace_seconds + _LEAVES_SECONDS
             grace = max(1, round(grace_seconds))  # zero would not wait for the kubelet
             while pods := await self._list(f"/api/v1/namespaces/{self.namespace}/pods", f"job-name={name}"):
@@ -98,7 +95,7 @@ class KubernetesEngine:
                     deadline += _LEAVES_SECONDS
                 if grace is not None:
                     for pod in pods:
-                        await self._delete(
+                        await self._cluster.delete(
                             f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}", "Background", grace
                         )
                     if grace == 0:
@@ -114,16 +111,14 @@ class KubernetesEngine:
         """Why the cluster cannot be used; empty if it lists Jobs."""
         try:
             async with self._errors("list jobs"):
-                await self._get(f"/apis/batch/v1/namespaces/{self.namespace}/jobs", [("limit", "1")])
+                await self._cluster.get(f"/apis/batch/v1/namespaces/{self.namespace}/jobs", [("limit", "1")])
         except Unavailable as error:
             return str(error)
         return ""
 
     async def close(self) -> None:
         """Give back the connection."""
-        if self._kept is not None:
-            await self._kept.close()
-            self._kept = None
+        await self._cluster.close()
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -151,7 +146,7 @@ class KubernetesEngine:
     async def _cause(self, pod: str) -> str:
         """What the kubelet said when it could not fetch an image."""
         selector = f"involvedObject.name={pod},reason=Failed"
-        events = await self._get(f"/api/v1/namespaces/{self.namespace}/events", [("fieldSelector", selector)])
+        events = await self._cluster.get(f"/api/v1/namespaces/{self.namespace}/events", [("fieldSelector", selector)])
         said = [event.get("message", "") for event in events["items"]]
         return next((text for text in said if "pull" in text.lower() and ":" in text), "")
 
@@ -160,7 +155,7 @@ class KubernetesEngine:
 
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
         try:
-            return (await self._text(path, [("tailLines", str(told.OUTPUT_LINES))])).strip()
+            return (await self._cluster.text(path, [("tailLines", str(told.OUTPUT_LINES))])).strip()
         except ApiException:  # of a container that never started there is none
             return ""
 
@@ -169,85 +164,21 @@ class KubernetesEngine:
         from kubernetes_asyncio.client.exceptions import ApiException
 
         try:
-            return (await self._get("/api/v1/nodes", []))["items"]
+            return (await self._cluster.get("/api/v1/nodes", []))["items"]
         except ApiException:
             return None
 
     async def _list(self, path: str, selector: str = RUN_LABEL) -> list[dict[str, Any]]:
-        return (await self._get(path, [("labelSelector", selector)]))["items"]
-
-    async def _get(self, path: str, query: list[tuple[str, str]]) -> dict[str, Any]:
-        return json.loads(await self._text(path, query))
-
-    async def _text(self, path: str, query: list[tuple[str, str]]) -> str:
-        return await self._call("GET", path, query, None)
-
-    async def _delete(self, path: str, propagation: str, grace_seconds: int | None = None) -> None:
-        from kubernetes_asyncio.client.exceptions import ApiException
-
-        body: dict[str, Any] = {"propagationPolicy": propagation}
-        if grace_seconds is not None:
-            body["gracePeriodSeconds"] = grace_seconds
-        try:
-            await self._call("DELETE", path, [], body)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-
-    async def _call(self, method: str, path: str, query: list[tuple[str, str]], body: Any) -> str:
-        from kubernetes_asyncio.client.exceptions import ApiException
-
-        client = await self._client()
-        # The client's own models take far longer to fill than JSON takes to parse, so it is not asked for them.
-        response = await client.call_api(
-            path, method, query_params=query, body=body,
-            header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
-            auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True,
-            _request_timeout=_ANSWERS_SECONDS,
-        )  # fmt: skip
-        text = (await response.read()).decode(errors="replace")
-        if not 200 <= response.status < 300:
-            error = ApiException(status=response.status, reason=response.reason)
-            error.body = text
-            raise error
-        return text
-
-    async def _client(self) -> Any:
-        if self._kept is None:
-            from kubernetes_asyncio import config
-            from kubernetes_asyncio.client import ApiClient
-
-            if self._config is not None:
-                self._kept = await config.new_client_from_config_dict(self._config, context=self._context)
-            else:
-                try:
-                    config.load_incluster_config()
-                    self._kept = ApiClient()
-                except config.ConfigException:
-                    # The library reads KUBECONFIG when it is imported; it may have changed since.
-                    file = os.environ.get("KUBECONFIG")
-                    self._kept = await config.new_client_from_config(config_file=file, context=self._context)
-        return self._kept
+        return await self._cluster.items(path, selector)
 
     @contextlib.asynccontextmanager
     async def _errors(self, doing: str) -> AsyncIterator[None]:
-        """The client's errors as ours."""
-        import aiohttp
-        from kubernetes_asyncio.client.exceptions import ApiException
-        from kubernetes_asyncio.config import ConfigException
-
+        """The client's errors as ours; whatever they are, the cluster cannot be used."""
         try:
-            yield
-        except ApiException as error:
-            said = _said(error)
-            hint = "; give the account the rights that docs/pools.md lists" if error.status in (401, 403) else ""
-            where = f"namespace {self.namespace!r}"
-            raise Unavailable(f"the Kubernetes cluster refused to {doing} in {where}: {said}{hint}") from error
-        except ConfigException as error:
-            raise Unavailable(f"no Kubernetes cluster is known here ({error}); set KUBECONFIG") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise Unavailable(f"the Kubernetes cluster did not {doing}: {reason}") from error
+            async with self._cluster.errors(doing, f"namespace {self.namespace!r}"):
+                yield
+        except VolvoxError as error:
+            raise error if isinstance(error, Unavailable) else Unavailable(str(error)) from error
 
 
 def read_job(job: dict[str, Any], pods: Iterable[Pod]) -> Job:
@@ -335,10 +266,3 @@ def _failed(condition: dict[str, Any]) -> str:
 
 def _at(condition: dict[str, Any]) -> datetime | None:
     return told_time(condition.get("lastTransitionTime"))
-
-
-def _said(error: Any) -> str:
-    try:
-        return json.loads(error.body)["message"]
-    except (TypeError, ValueError, KeyError):
-        return f"{error.status} {error.reason}"

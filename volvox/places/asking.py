@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from volvox.errors import InvalidInput, Unavailable, VolvoxError
+from volvox.errors import AccessRefused, InvalidInput, Unavailable, VolvoxError
 from volvox.places.addresses import LOOPBACK
 from volvox.places.credentials import Login
 
@@ -80,7 +80,7 @@ class Server:
             again: Whether it may be asked again when it is not known if it was done.
 
         Raises:
-            InvalidInput: If the credentials are refused.
+            AccessRefused: If the credentials are refused.
             Unavailable: If the server does not answer.
         """
         answer = self._answer(method, path, headers or {}, body, again=again, whole=True)
@@ -124,7 +124,7 @@ class Server:
         """The error for an answer that nobody expected; nothing of its body is quoted."""
         status = answer.status_code
         if status in (401, 403):
-            return InvalidInput(
+            return AccessRefused(
                 f"the credentials for {self.address} are refused or have expired ({status}); give new ones, which "
                 "must be allowed to list, read and write there"
             )

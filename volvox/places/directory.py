@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from volvox.disks import telling_full_disks
-from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import InvalidInput, NotFound, PlaceGone, Unavailable, VolvoxError
 from volvox.places.addresses import Address
 from volvox.places.interface import Found
 from volvox.places.keys import INCOMING, checked, shown
@@ -23,6 +23,7 @@ from volvox.places.walking import walk
 
 log = logging.getLogger(__name__)
 
+_ONLY_LOOK = getattr(os, "O_PATH", os.O_RDONLY)  # a file that may not be read is there all the same
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -45,7 +46,7 @@ class Directory:
         """The file under `key`, see `Place.find`."""
         key = checked(key)
         with self._telling(key):
-            handle = self._open(key)
+            handle = self._open(key, _ONLY_LOOK)
             if handle is None:
                 return None
             try:
@@ -128,6 +129,11 @@ class Directory:
                 names = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries if one.name[0] != ".")
         except NotFound:
             return  # removed meanwhile
+        except InvalidInput as error:
+            if not folder:
+                raise
+            log.warning("left out with all that is in it: %s", error)  # it holds up no other folder
+            return
         for name, is_folder in names:
             key = f"{folder}{name}"
             try:
@@ -137,13 +143,13 @@ class Directory:
                 continue
             yield name, None if is_folder else f"{self.root}/{key}"
 
-    def _open(self, key: str) -> int | None:
+    def _open(self, key: str, how: int = os.O_RDONLY) -> int | None:
         """A descriptor of the file under `key`, or None if there is none."""
         try:
             inside = self._inside(key)
             folder, name = inside.parent, inside.name
             with self._entered(folder) as at:
-                return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+                return os.open(name, how | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
         except (FileNotFoundError, NotADirectoryError):
             self._require_root()
             return None
@@ -191,7 +197,7 @@ class Directory:
             pass
         except OSError as error:
             raise Unavailable(f"the folder {self.url} cannot be reached ({error.strerror})") from error
-        raise NotFound(f"there is no folder {self.url}; make it, or correct the address")
+        raise PlaceGone(f"there is no folder {self.url}; make it, or correct the address")
 
     @contextlib.contextmanager
     def _telling(self, key: str) -> Iterator[None]:

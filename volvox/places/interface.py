@@ -33,8 +33,9 @@ class Place(Protocol):
     """Files under names.
 
     Every method may raise Unavailable where asking again may help (no answer, a time-out, an error of the server),
-    NotFound where the bucket, folder or space itself is gone, and InvalidInput where it never will (credentials that
-    are refused or expired, a name that the place cannot hold). None of the messages holds a secret.
+    PlaceGone where the bucket, folder or space itself is gone, AccessRefused where credentials are refused or expired,
+    and another InvalidInput where it is the object that cannot be had (a name that the place cannot hold, a file that
+    this user may not read). None of the messages holds a secret.
 
     Attributes:
         url: Where it is, without credentials; what a definition names it by, normalised.

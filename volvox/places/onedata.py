@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from volvox.disks import telling_full_disks
-from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
+from volvox.errors import AccessRefused, NotFound, PlaceGone, Unavailable, VolvoxError
 from volvox.places.addresses import Address
 from volvox.places.asking import Server, Waits, blocks_of
 from volvox.places.credentials import Login
@@ -118,7 +118,7 @@ class Onedata:
         """The id of a file or folder; empty if there is none.
 
         Raises:
-            NotFound: If there is no such space.
+            PlaceGone: If there is no such space.
         """
         path = quote(f"{self.space}/{key}".rstrip("/"))
         told = self._json(self._server.ask("POST", f"{_API}/lookup-file-id/{path}"))
@@ -127,7 +127,7 @@ class Onedata:
         if key:
             self._identifier("")  # the file is missing, or all of the space
             return ""
-        raise NotFound(f"there is no space {self.space!r} for this token at {self.url}; check its name, and the token")
+        raise PlaceGone(f"there is no space {self.space!r} for this token at {self.url}; check its name, and the token")
 
     def _children(self, folder: str) -> Iterator[tuple[str, Found | None]]:
         identifier = self._identifier(folder.rstrip("/"))
@@ -204,7 +204,7 @@ class Onedata:
         if answer.status_code == 404 or _errno(answer) in _GONE:
             return None
         if _errno(answer) in ("eacces", "eperm"):
-            raise InvalidInput(f"the token for {self.url} does not allow this; give one that may read and write there")
+            raise AccessRefused(f"the token for {self.url} does not allow this; give one that may read and write there")
         if _errno(answer) in ("enospc", "edquot"):
             raise Unavailable(f"the space of {self.url} is full; free some of it")
         if not answer.is_success:

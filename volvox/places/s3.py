@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from volvox.buckets import BODIES, QUICK, Access, Bucket, NoBucket, Patience, Unsupported
 from volvox.buckets.listing import Listed, listed
 from volvox.disks import telling_full_disks
-from volvox.errors import InvalidInput, NotFound, Unavailable
+from volvox.errors import InvalidInput, NotFound, PlaceGone, Unavailable
 from volvox.places.addresses import Address
 from volvox.places.interface import Found
 from volvox.places.keys import INCOMING, checked, hidden, shown
@@ -195,4 +195,4 @@ def _telling() -> Iterator[None]:
     try:
         yield
     except NoBucket as error:
-        raise NotFound(str(error)) from None
+        raise PlaceGone(str(error)) from None

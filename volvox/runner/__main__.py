@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+ROOM = 8192  # bytes, of a result without what was printed
+
 
 def prepare(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
     """Make `volvox.runner` importable from `folder`; a `volvox` that is there stays what it is."""
@@ -31,20 +33,29 @@ def main(path):  # noqa: ANN001, ANN201
     from volvox.runner.work import Work
 
     work = Work.from_json(Path(path).read_text())
+    target = Path(work.result)
+    part = target.with_name(target.name + ".part")
     try:
+        part.write_bytes(b" " * ROOM)  # so that the disk has room for it however full the script makes it
         ended = run(work)
     except Stopped:
         ended = Ended("cancelled", "it was cancelled")
     except OSError as error:
-        full = error.errno in (28, 122)  # ENOSPC, EDQUOT
-        kind = "storage" if full else "transient"
-        ended = Ended(kind, f"what it needs cannot be written: {error.strerror}")
+        ended = Ended("transient", f"what it needs cannot be written: {error.strerror}")  # before it was started
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    target = Path(work.result)
-    temporary = target.with_name(target.name + ".part")
-    temporary.write_text(ended.as_json())
-    temporary.replace(target)
+    try:
+        _write(part, ended.as_json())
+    except OSError:  # what it printed does not fit
+        ended.printed = ""
+        _write(part, ended.as_json())
+    part.replace(target)
     return 0
+
+
+def _write(path, text):  # noqa: ANN001, ANN202
+    with open(path, "r+b" if path.exists() else "wb") as stream:  # noqa: PTH123
+        stream.write(text.encode())
+        stream.truncate()
 
 
 def _end_with(parent):  # noqa: ANN001, ANN202

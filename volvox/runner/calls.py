@@ -153,7 +153,8 @@ class Calls:
             else:
                 outcome["files"] = [self._sent(call, written, room) for written in found]
         except Trouble as error:
-            outcome.update(kind=error.kind, reason=f"its answer could not be published: {error}")
+            kind = error.kind if error.kind in ("transient", "payload") else "unpublished"
+            outcome.update(kind=kind, reason=f"its answer could not be published: {error}")
         except ValueError as error:
             outcome.update(kind="failed", reason=str(error))
         return outcome

@@ -96,7 +96,7 @@ def keep(call: Call, content_type: str, body: bytes) -> tuple[Kind, str]:
         Path(call.output, name + suffix).write_bytes(body)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "storage", f"the disk of {call.output} is full"
+            return "transient", f"the disk of {call.output} is full"  # an answer is small: something else has filled it
         return "transient", f"its answer could not be written: {error.strerror or error}"
     return "", ""
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from volvox.errors import InvalidInput, ModuleFailed
+from volvox.functions.definition import Function
 from volvox.runtimes import answers
 from volvox.runtimes.interface import Call, Kind
 from volvox.serving import smoke
@@ -43,6 +44,19 @@ class Asked:
     arguments: list[dict[str, Any]]
     values: Mapping[str, Any] = field(default_factory=dict)
     accept: str = ""
+
+
+def server_arguments(function: Function) -> tuple[str, ...]:
+    """What the program of a serving image is given, so that nothing is bounded there that is bounded here."""
+    return (
+        "--deadline", str(DEADLINE_SECONDS), "--queue", "4096", "--client-max-size", "0", "--debug-endpoint",
+        "--batch", str(function.scaling.batch),
+    )  # fmt: skip
+
+
+def out_of_memory(limit_mb: int | None) -> str:
+    """What is told of a server that was ended for it."""
+    return f"the kernel ended it for lack of memory{f' (it may use {limit_mb} MB)' if limit_mb else ''}"
 
 
 def client() -> httpx.AsyncClient:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 from urllib.parse import quote
 
@@ -43,8 +44,9 @@ class FlowRuntime:
         """As `Runtime.invoke`."""
         if name not in self._all:
             raise NotFound(f"the function {name!r} is not deployed here")
-        function, _ = self._all[name]
-        return list(await asyncio.gather(*(self._run(function, call) for call in calls)))
+        function, version = self._all[name]
+        outcomes = await asyncio.gather(*(self._run(function, call) for call in calls))
+        return [replace(one, version=version) for one in outcomes]
 
     async def scale(self, name: str, instances: int) -> None:
         """Nothing: work pools have limits of their own."""

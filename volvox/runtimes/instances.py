@@ -38,6 +38,18 @@ class Moved(Exception):
     """Another version answers now; the call is to be put to that."""
 
 
+class Blameless(Exception):
+    """The time of a call is over by the fault of another one; it is to be asked again.
+
+    Attributes:
+        together: Whether they were answered together, so that it is not known which of them it was.
+    """
+
+    def __init__(self, *, together: bool) -> None:
+        super().__init__()
+        self.together = together
+
+
 class CallAsk(AwaitedAsk):
     """A call on its way.
 
@@ -192,6 +204,20 @@ class Instances:
     def beyond_memory(self, worker: Worker | None) -> bool:
         """Whether an instance was ended because it used more memory than it may."""
         return worker in self._beyond_memory
+
+    async def late(self, ask: CallAsk) -> None:
+        """Give a call up whose time is over; returns where the call itself took it.
+
+        Raises:
+            Blameless: If it waited behind another one, or was answered together with others.
+        """
+        worker, begun, together = ask.worker, True, False
+        if worker is not None and worker in self.pool.workers:
+            begun = worker.begun(ask)
+            together = begun and not ask.alone and len(worker.begun_asks()) > 1
+        await self.left(ask)
+        if not begun or together:
+            raise Blameless(together=together)
 
     async def left(self, ask: CallAsk) -> None:
         """Give a call up; whatever was at it has left it, or has ended, when this returns."""

@@ -11,10 +11,13 @@ if TYPE_CHECKING:  # a serving image reads this file before its first answer, an
     from volvox.functions.definition import Function
 
 InstanceState = Literal["starting", "ready", "busy", "draining", "failed"]
-Kind = Literal["", "refused", "failed", "transient", "timeout", "memory", "storage", "cancelled", "gone"]
+Kind = Literal[
+    "", "refused", "failed", "transient", "timeout", "memory", "storage", "cancelled", "gone", "missing", "unpublished"
+]  # fmt: skip
 """What became of a call. Empty: it was answered. refused: the input cannot be used; failed: the model or script failed;
-timeout, memory, storage: it took more than it may; cancelled: somebody asked for that. None of these is tried again by
-itself. transient: something beside the function did not answer; gone: its instance ended beneath it; these are."""
+timeout, memory, storage: it took more than it may; cancelled: somebody asked for that; missing, unpublished: of what
+fetches itself, the object is gone, or an output place refuses the answer. None of these is tried again by itself.
+transient: something beside the function did not answer; gone: its instance ended beneath it; these are."""
 
 AGAIN: frozenset[Kind] = frozenset({"transient", "gone"})
 
@@ -68,6 +71,8 @@ class Outcome:
         outputs: What a runtime that writes outputs itself has written: `{"url", "key", "size"}` each.
         printed: What a script wrote to standard output, 1 MB at most: the answer of one that wrote no file.
         notes: What else is worth telling, a sentence each: files that were left out, for one.
+        version: The version that answered, as it was deployed; another than was asked for if that took over meanwhile.
+            Empty: none did, or nobody knows.
     """
 
     job: str
@@ -79,6 +84,7 @@ class Outcome:
     outputs: tuple[dict[str, Any], ...] = ()
     printed: str = ""
     notes: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

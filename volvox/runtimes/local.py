@@ -23,7 +23,7 @@ from volvox.errors import InvalidInput, ModuleFailed, NotFound, VolvoxError
 from volvox.functions.definition import Function
 from volvox.modules import interpreter
 from volvox.runtimes import answers, printed, zygotes
-from volvox.runtimes.instances import CallAsk, Instances, Late, Moved
+from volvox.runtimes.instances import Blameless, CallAsk, Instances, Late, Moved
 from volvox.runtimes.interface import Call, Instance, Kind, Outcome, Status
 from volvox.runtimes.models import Models
 from volvox.runtimes.printed import Printed
@@ -250,7 +250,7 @@ class LocalRuntime:
 
     async def _call(self, name: str, call: Call) -> Outcome:
         clock = asyncio.get_running_loop().time
-        arrived = clock()
+        arrived, alone = clock(), False
         while True:
             found = self._there(name)
             if found is None:
@@ -269,11 +269,15 @@ class LocalRuntime:
                     call, found.described.get("predict", []), found.function.arguments, found.function.accept
                 )
             except InvalidInput as error:
-                return Outcome(call.job, "refused", str(error))
+                return Outcome(call.job, "refused", str(error), version=found.version)
             ask = CallAsk(asked, call.timeout_seconds, taken)
+            ask.alone = alone
             try:
                 kind, reason = await self._asked(found, ask, call)
             except Moved:
+                continue
+            except Blameless as error:
+                alone = alone or error.together
                 continue
             finally:
                 ask.done()
@@ -283,17 +287,23 @@ class LocalRuntime:
                     printed.shorten(output)
             began = ask.taken or clock()
             return Outcome(
-                call.job, kind, reason, seconds=clock() - began, started_seconds=began - arrived if cold else 0.0
-            )
+                call.job, kind, reason, seconds=clock() - began, started_seconds=began - arrived if cold else 0.0,
+                version=found.version,
+            )  # fmt: skip
 
     async def _asked(self, found: Version, ask: CallAsk, call: Call) -> tuple[Kind, str]:
-        """Put a call to the instances of a version; what went wrong, if anything."""
+        """Put a call to the instances of a version; what went wrong, if anything.
+
+        Raises:
+            Moved: If another version answers now.
+            Blameless: If its time is over by the fault of another call.
+        """
         instances = found.instances
         try:
             instances.submit(ask)
             answer = await ask.future
         except Late:
-            await instances.left(ask)
+            await instances.late(ask)
             return "timeout", f"it took longer than {call.timeout_seconds:g} s"
         except asyncio.CancelledError:
             await asyncio.shield(instances.left(ask))

@@ -21,7 +21,7 @@ from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.runner import __main__ as runner
 from volvox.runner import outputs
-from volvox.runner.running import GRACE_SECONDS, Ended
+from volvox.runner.running import GRACE_SECONDS, Ended, without_space
 from volvox.runner.work import Work
 from volvox.runtimes import printed
 from volvox.runtimes.interface import Call, Instance, Outcome
@@ -129,7 +129,7 @@ class ScriptVersion:
             _, refused = await asyncio.to_thread(outputs.collect, Path(work.output))
             return Outcome(
                 call.job, ended.kind or "", ended.reason, ended.exit_code, ended.seconds,  # pyright: ignore[reportArgumentType]
-                printed=ended.printed, notes=tuple(refused[:20]),
+                printed=ended.printed, notes=tuple(refused[:20]), version=self.version,
             )  # fmt: skip
         except InvalidInput as error:
             return Outcome(call.job, "refused", str(error))
@@ -194,7 +194,11 @@ class Process(Start):
         try:
             return Ended(**json.loads(Path(work.result).read_text()))
         except (OSError, ValueError):
-            return Ended("gone", "the job runner ended before the script did", seconds=time.monotonic() - began)
+            seconds = time.monotonic() - began
+            if full := without_space(work):
+                begun = Path(work.result + ".part").exists()
+                return Ended("storage" if begun else "transient", f"the disk of {full} is full", seconds=seconds)
+            return Ended("gone", "the job runner ended before the script did", seconds=seconds)
 
 
 async def finished(*calls: Coroutine[Any, Any, Outcome]) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""Containers that keep a model's server: more when calls wait, fewer when there is nothing to do."""
+"""Containers or pods that keep a model's server: more when calls wait, fewer when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Server:
-    """A container that answers.
+    """A container or pod that answers.
 
     Attributes:
         id: The engine's id of it.
         url: Where it answers.
+        name: What people call it; empty: the beginning of its id.
         since: Seconds since the epoch.
         used: When it was last at something, by the loop's clock.
         open: How many calls it is at.
@@ -36,10 +37,16 @@ class Server:
 
     id: str
     url: str
+    name: str = ""
     since: float = field(default_factory=time.time)
     used: float = 0.0
     open: int = 0
     leaving: bool = False
+
+    @property
+    def called(self) -> str:
+        """What people call it."""
+        return self.name or self.id[:12]
 
 
 class Servers:
@@ -144,7 +151,7 @@ class Servers:
     def told(self, version: str) -> list[Instance]:
         """The instances, as status shows them."""
         found = [
-            Instance(one.id[:12], version, "draining" if one.leaving else "busy" if one.open else "ready", one.since)
+            Instance(one.called, version, "draining" if one.leaving else "busy" if one.open else "ready", one.since)
             for one in self.there
         ]
         return [*found, *(Instance("", version, "starting", time.time()) for _ in self._starting)]
@@ -174,7 +181,7 @@ class Servers:
         await asyncio.gather(*tasks, return_exceptions=True)
         if containers:
             there, self.there = self.there, []
-            await asyncio.gather(*(self._end_one(server) for server in there))
+            await asyncio.gather(*(self._ending(server) for server in there))
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -215,7 +222,7 @@ class Servers:
         try:
             await self._started()
         except VolvoxError as error:
-            log.error("a container of %r does not start: %s", self._name, error)
+            log.error("an instance of %r does not start: %s", self._name, error)
             self._not_before = asyncio.get_running_loop().time() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
             if not self.ready:
@@ -252,7 +259,7 @@ class Servers:
         try:
             await self._end_one(server)
         except VolvoxError as error:
-            log.warning("container %s of %r could not be removed: %s", server.id[:12], self._name, error)
+            log.warning("%s of %r could not be removed: %s", server.called, self._name, error)
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)

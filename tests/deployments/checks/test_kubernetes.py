@@ -147,7 +147,8 @@ class TestCluster:
         assert self.left() == []
 
     def test_what_a_pod_does_not_reach_is_told(self, home: Home, image: str, services: str) -> None:
-        define(home, "kubernetes", f"{{type: kubernetes, image: '{image}', environment: {{VOLVOX_STORE: /nowhere}}}}")
+        absent = home.root / "nowhere"
+        define(home, "kubernetes", f"{{type: kubernetes, image: '{image}', environment: {{VOLVOX_STORE: {absent}}}}}")
         found = made("kubernetes", home)
         assert found["from inside: prefect"].ok is False
         assert found["from inside: mlflow"].ok is False

@@ -54,6 +54,7 @@ def test_all_that_wait_are_run_two_at_a_time_and_the_urgent_first(pool: Pool, ma
                 running = [asyncio.ensure_future(run(number)) for number in range(many)]
                 while len(runs) < many:
                     await asyncio.sleep(0.1)
+                    assert not any(one.done() for one in running), [one for one in running if one.done()]
                 await _limited(pool, paused=False)
                 return runs, await asyncio.wait_for(asyncio.gather(*running), 30 * many)
         finally:

@@ -14,9 +14,11 @@ import pytest
 
 from volvox.dispatch.dispatcher import Dispatcher
 from volvox.dispatch.doing import Applied
+from volvox.dispatch.publishing import Open
 from volvox.functions.definition import Function
 from volvox.inbox import ENDED, Arrival, Inbox, Job, open_inbox
 from volvox.places import Place, open_place, split
+from volvox.runtimes.bulk import Way
 from volvox.runtimes.interface import Call, Outcome, Status
 from volvox.settings import Home
 
@@ -162,11 +164,17 @@ def function(site: Site, **more: Any) -> Function:
 
 
 @contextlib.asynccontextmanager
-async def dispatching(site: Site, runtime: Tame | None = None, **more: Any) -> AsyncIterator[Running]:
+async def dispatching(
+    site: Site,
+    runtime: Tame | None = None,
+    open_place: Open = opened,
+    way: Way | None = None,
+    **more: Any,
+) -> AsyncIterator[Running]:
     """A dispatcher at work on one function."""
     runtime = runtime or Tame()
     own = open_inbox(site.home)
-    dispatcher = Dispatcher(site.home, own, runtimes={"local": runtime}, open_place=opened, split=split)
+    dispatcher = Dispatcher(site.home, own, runtimes={"local": runtime}, open_place=open_place, split=split, bulk=way)
     await dispatcher.deploy(Applied(function(site, **more), "v1"))
     task = asyncio.create_task(dispatcher.run())
     try:

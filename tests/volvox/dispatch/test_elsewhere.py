@@ -94,8 +94,8 @@ def test_one_that_events_lost_is_done_now(site: Site) -> None:
 def test_waiting_for_a_machine_is_not_the_call_s_own_time(
     site: Site, monkeypatch: pytest.MonkeyPatch, waits: float, state: str
 ) -> None:
-    monkeypatch.setattr(doing, "_GRACE_SECONDS", 0.0)
-    runtime = Away(seconds=0.6)
+    monkeypatch.setattr(doing, "_HUNG_SECONDS", 0.0)
+    runtime = Away(seconds=1.2)
     runtime.waits_seconds = waits  # type: ignore[attr-defined]
 
     async def check() -> None:

@@ -72,7 +72,7 @@ def hooks(bucket: str) -> Iterator[tuple[str, Inbox]]:
         yield url, inbox
 
 
-def _notifying(ceph: Ceph, bucket: str, endpoint: str, **more: str) -> str:
+def notifying(ceph: Ceph, bucket: str, endpoint: str, **more: str) -> str:
     topic = ceph.sns().create_topic(Name=bucket, Attributes={"push-endpoint": endpoint, **more})["TopicArn"]
     configuration = {"TopicConfigurations": [{"Id": "1", "TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}]}
     ceph.client(ceph.alice).put_bucket_notification_configuration(
@@ -92,7 +92,7 @@ def test_an_upload_is_told_by_the_server_itself(
     ceph: Ceph, bucket: str, hooks: tuple[str, Inbox], tmp_path: Path
 ) -> None:
     url, inbox = hooks
-    topic = _notifying(ceph, bucket, f"{url}/events/{TOKEN}")
+    topic = notifying(ceph, bucket, f"{url}/events/{TOKEN}")
     place = ceph.place(ceph.alice, bucket)
     (tmp_path / "a").write_bytes(b"1")
     keys = ["in/a b.png", "in/a+b", "in/a%2Fb", "in/ü ß", "in/deep/er/x"]
@@ -110,7 +110,7 @@ def test_a_persistent_topic_tells_again_until_it_was_kept(
     ceph: Ceph, bucket: str, hooks: tuple[str, Inbox], tmp_path: Path
 ) -> None:
     url, inbox = hooks
-    topic = _notifying(ceph, bucket, f"{url}/events/{TOKEN}", persistent="true")
+    topic = notifying(ceph, bucket, f"{url}/events/{TOKEN}", persistent="true")
     inbox.failures = [Unavailable("locked")] * 2
     (tmp_path / "a").write_bytes(b"1")
     ceph.place(ceph.alice, bucket).put("in/a", tmp_path / "a")
@@ -125,7 +125,7 @@ def test_a_notification_that_was_not_kept_is_found_by_a_sweep(
     from volvox.events.sweep import Sweep
 
     url, inbox = hooks
-    topic = _notifying(ceph, bucket, f"{url}/events/{TOKEN}")
+    topic = notifying(ceph, bucket, f"{url}/events/{TOKEN}")
     place = ceph.place(ceph.alice, bucket)
     (tmp_path / "a").write_bytes(b"1")
     place.put("in/told", tmp_path / "a")

@@ -78,6 +78,24 @@ def test_a_file_that_was_written_a_moment_ago_is_left_for_the_next(tmp_path: Pat
     assert inbox.keys == ["a"]
 
 
+def test_what_was_written_just_before_it_began_is_not_left_for_long(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "b").write_bytes(b"whole")
+    known, inbox = Known(), Inbox()
+    place = Directory(parsed(str(tmp_path / "place")))
+    sweep = Sweep(place, unknown=known.unknown, mark=tmp_path / "mark", every_seconds=3600)
+
+    async def swept() -> None:
+        running = asyncio.create_task(sweep.run(inbox.record))
+        async with asyncio.timeout(60):
+            while not inbox.keys:
+                await asyncio.sleep(0.05)
+        running.cancel()
+
+    asyncio.run(swept())
+    assert inbox.keys == ["b"]
+
+
 def test_what_fails_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("volvox.events.sweep._PAUSE_SECONDS", (0.01, 0.02))
     keys = [f"{number:03}" for number in range(40)]

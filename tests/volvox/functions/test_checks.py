@@ -108,3 +108,30 @@ def test_what_nobody_described_is_told(home: Home) -> None:
     assert found(function, home)["credentials"][1].startswith("nothing says what minio.edge of s3://one/out is")
     doubtful = Function(name="a", image="x", inputs=(Input(url="s3://one/in"),), outputs=(Output(url="s3://one"),))
     assert "would be answered again" in found(doubtful, home)["chain"][1]
+
+
+def _dropped(home: Home, on: str, **more) -> list[Finding]:
+    places = {"inputs": [{"url": "file:///data/in"}], "outputs": [{"url": "s3://lake/out", "provider": "s3.lake"}]}
+    function = Function.model_validate({"name": "a", "model": "m", **places, "bulk": {"least": 50, "on": on}, **more})
+    return [each for each in findings(function, home) if each.name == "bulk"]
+
+
+def test_the_pool_of_large_drops_is_looked_for(home: Home) -> None:
+    [here] = _dropped(home, "local")
+    assert (here.ok, here.said) == (True, "50 files of one user that wait go to work pool 'local'")
+    [unknown] = _dropped(home, "dokcer")
+    assert unknown.ok is None
+    assert unknown.said.startswith("there is no work pool 'dokcer', did you mean 'docker'?; without a deployment")
+    [off] = _dropped(home, "docker")
+    assert (off.ok, off.mend) == (None, "volvox pools enable docker")
+
+
+def test_what_containers_of_the_pool_would_not_find_is_told(home: Home) -> None:
+    pool = home.folder("pools") / "far.yaml"
+    pool.write_text("{name: far, type: docker, image: x}")
+    _, folder, credentials = _dropped(home, "far", providers={"s3.lake": "file:/secrets#storage_providers"})
+    assert folder.said == "containers of work pool 'far' do not have the folder /data/in"
+    assert folder.mend == "add /data/in:/data/in to the pool's volumes"
+    assert credentials.said.endswith("do not have the file with the credentials of s3.lake")
+    pool.write_text("{name: far, type: docker, image: x, volumes: ['/data:/data']}")
+    assert [each.ok for each in _dropped(home, "far", providers={"s3.lake": "block:lake"})] == [True]

@@ -6,8 +6,9 @@ import pytest
 
 from tests.volvox.functions.made_up import OWN, defined, only, refused
 from volvox.errors import InvalidInput
-from volvox.functions.definition import Function, Input, Output
+from volvox.functions.definition import Bulk, Function, Input, Output
 from volvox.functions.reading import read
+from volvox.identity import digest_of
 
 
 def test_three_lines_are_a_function(tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ description: All there is.
 image: example/image
 command: python answer.py --fast
 runtime: docker
+placement: {prefer: fastest, call_seconds: 2}
 inputs:
 - {url: s3://films/new, prefix: [a-, b-], suffix: .mp4, provider: minio.lab, per_user: yes}
 - ~/drop
@@ -42,6 +44,7 @@ deadline_seconds: 3600
 priority: -5
 per_user: 2
 keep_days: 1.5
+max_object_mb: 500
 fetches: no
 trigger: direct
 settings: {annotations: {a: b}}
@@ -49,7 +52,7 @@ providers: {minio.lab: {endpoint: "http://ceph:7480", verify: false, credentials
 """,
     )
     stated = function.model_dump(exclude_defaults=True)
-    assert set(stated) == set(Function.model_fields) - {"origin", "model", "flow", "script"}
+    assert set(stated) == set(Function.model_fields) - {"origin", "model", "flow", "script", "bulk"}
     assert function.command == ("python", "answer.py", "--fast")
     assert function.inputs[0] == Input(
         url="s3://films/new", prefix=("a-", "b-"), suffix=(".mp4",), provider="minio.lab", per_user=True
@@ -179,3 +182,45 @@ def test_a_script_that_is_not_there_is_missing_and_no_mistake(tmp_path: Path) ->
     assert missing.path == tmp_path / "other.sh"
     assert f":3: script is 'other.sh', and there is no {tmp_path}/other.sh; put the script there" in missing.message
     assert found.functions[0].script == ""
+
+
+DROPS = "model: digits\nplaces: {in: drop, out: answers}\n"
+
+
+def test_large_drops_go_to_a_pool_where_that_is_stated(tmp_path: Path) -> None:
+    assert only(tmp_path, DROPS).bulk is None
+    assert only(tmp_path, f"{DROPS}bulk: {{from: 1000}}\n").bulk == Bulk(least=1000, on="local", most=10_000)
+    stated = only(tmp_path, f"{DROPS}bulk: {{from: 50, on: docker, most: 100}}\n")
+    assert stated.bulk == Bulk(least=50, on="docker", most=100)
+
+
+def test_a_function_without_it_has_the_version_that_it_had_before_there_was_any(tmp_path: Path) -> None:
+    function = only(tmp_path, DROPS)
+    before = {name: value for name, value in function.model_dump(mode="json").items() if name != "bulk"}
+    assert function.version == digest_of(["function", before])
+    assert only(tmp_path, f"{DROPS}bulk: {{from: 50}}\n").version != function.version
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{DROPS}bulk: {{from: 1}}\n", ":3: bulk.from is 1; write a whole number of files from 2 to 1000000"),
+        (f"{DROPS}bulk: {{on: docker}}\n", ":3: bulk.from is missing"),
+        (f"{DROPS}bulk: 50\n", ":3: bulk is 50; write keys and values"),
+        (
+            f"{DROPS}bulk: {{from: 50, onn: x}}\n",
+            ":3: there is no key 'bulk.onn', did you mean 'on'?; allowed are from,",
+        ),
+        (f"{DROPS}bulk: {{from: 50, on: a/b}}\n", ":3: bulk.on is 'a/b'; write the name of a work pool"),
+        (f"{DROPS}bulk: {{from: 50, most: 20}}\n", ":3: bulk is keys and values: from is 50 and most 20; the first is"),
+        (f"{DROPS}per_user: 2\nbulk: {{from: 5}}\n", ":4: bulk is keys and values: a run has thousands of one user's"),
+        (f"{DROPS}trigger: direct\nbulk: {{from: 5}}\n", ":4: bulk is keys and values: files gather in the inbox"),
+        ("model: digits\nbulk: {from: 5}\n", ":2: bulk is keys and values: a run needs places"),
+        (
+            "image: x\nplaces: {in: a, out: b}\nbulk: {from: 5}\n",
+            ":3: bulk is keys and values: a run answers files with",
+        ),
+    ],
+)
+def test_what_is_wrong_with_it_is_told_where_it_stands(tmp_path: Path, text: str, said: str) -> None:
+    assert refused(tmp_path, text).startswith(said)

@@ -200,3 +200,11 @@ def test_files_as_their_users_wrote_them_are_written_and_read_as_the_same() -> N
                 made, warnings = written(own, form)
                 assert list(parse(made, NOWHERE).functions) == own
                 assert warnings == []
+
+
+def test_a_large_drop_is_written_in_the_words_that_are_read(tmp_path: Path) -> None:
+    (function,) = defined(tmp_path, f"{OWN}bulk: {{from: 50, on: docker}}\n").functions
+    made, warnings = written([function])
+    assert yaml.safe_load(made)["bulk"] == {"from": 50, "on": "docker"}
+    assert warnings == []
+    assert parse(made, NOWHERE).functions == (function,)

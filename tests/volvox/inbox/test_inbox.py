@@ -311,3 +311,73 @@ def test_a_file_that_is_no_inbox_is_refused_and_left_alone(tmp_path: Path) -> No
         db.execute("CREATE TABLE birds (name)")
     with pytest.raises(InvalidInput, match="something else"):
         open_inbox(Home(tmp_path), str(other))
+
+
+def test_the_user_with_most_fresh_jobs_is_a_crowd(inbox: Inbox) -> None:
+    assert inbox.crowd("f", 1, 10) is None
+    inbox.enter([job(f"a{number}", user="ann") for number in range(3)])
+    inbox.enter([job(f"b{number}", user="bob") for number in range(5)])
+    assert inbox.crowd("f", 3, 10) == ("bob", 5)
+    assert inbox.crowd("f", 3, 4) == ("bob", 4), "counted up to that"
+    assert inbox.crowd("f", 6, 10) is None
+    assert inbox.crowd("g", 1, 10) is None
+
+
+def test_calls_what_was_tried_and_what_is_late_are_no_crowd(inbox: Inbox) -> None:
+    inbox.enter([job("call", source="call"), job("tried"), job("late", deadline=time.time() + 0.05)])
+    (tried,) = [one for one in inbox.take("f", 3, ME) if one.key == "tried"]
+    others = [one.id for one in inbox.jobs(states=["STARTING"]) if one.id != tried.id]
+    inbox.give_back(others, ME, "not now")
+    inbox.end([Ending(tried.id, "PENDING", "again", again_in=0.0)], ME)
+    inbox.wake()
+    time.sleep(0.06)
+    assert inbox.runnable("f", 10) == 3
+    assert inbox.crowd("f", 1, 10) is None
+    assert inbox.take_together("f", "", 10, ME) == []
+
+
+def test_jobs_of_one_user_are_taken_together_by_priority_and_as_they_came(inbox: Inbox) -> None:
+    inbox.enter([job("1", user="ann"), job("2", user="bob"), job("3", user="ann"), job("4", user="ann", priority=1)])
+    taken_now = inbox.take_together("f", "ann", 2, ME)
+    assert [(one.key, one.state, one.attempts, one.holder) for one in taken_now] == [
+        ("4", "STARTING", 1, ME), ("1", "STARTING", 1, ME),
+    ]  # fmt: skip
+    assert [one.key for one in inbox.take_together("f", "ann", 9, ME)] == ["3"]
+
+
+def test_a_crowd_is_left_alone_but_for_calls_and_what_was_tried(inbox: Inbox) -> None:
+    inbox.enter([job("tried", user="ann"), job("fresh", user="ann"), job("too", user="ann"), job("bob's", user="bob")])
+    inbox.enter([job("call", user="ann", source="call")])
+    (first,) = inbox.take("f", 1, ME)
+    assert first.key == "tried"
+    inbox.end([Ending(first.id, "PENDING", "again", again_in=0.0)], ME)
+    inbox.wake()
+    assert {one.key for one in inbox.take("f", 9, ME, crowd_from=2)} == {"tried", "call", "bob's"}
+    assert [one.key for one in inbox.take("f", 9, ME, crowd_from=3)] == ["fresh", "too"], "two are no crowd then"
+
+
+def test_jobs_under_way_are_adopted_as_they_are(inbox: Inbox) -> None:
+    inbox.enter([job("mine"), job("ended"), job("another's"), job("waits")])
+    mine, ended, others = inbox.take("f", 3, "gone")
+    inbox.end([Ending(ended.id, "SUCCEEDED")], "gone")
+    inbox.running([mine.id], "gone", "v1", "in a run")
+    inbox.adopt([others.id], ["gone"], "another")
+    before = inbox.job(mine.id)
+    ids = [one.id for one in inbox.jobs()]
+    assert inbox.adopt(ids, ["long gone", "gone"], ME) == [mine.id]
+    now = inbox.job(mine.id)
+    assert (now.holder, now.state, now.attempts, now.steps, now.reason) == (
+        ME, "RUNNING", 1, before.steps, "in a run",
+    )  # fmt: skip
+    assert inbox.reclaim(ME) == [others.id]
+    assert inbox.job(mine.id).state == "RUNNING"
+
+
+def test_a_job_under_way_may_be_told_what_it_waits_for(inbox: Inbox) -> None:
+    inbox.enter([job()])
+    (mine,) = inbox.take("f", 1, ME)
+    inbox.tell([mine.id], ME, "it waits for the pool")
+    assert (inbox.job(mine.id).state, inbox.job(mine.id).reason) == ("STARTING", "it waits for the pool")
+    inbox.tell([mine.id], "another", "not its own")
+    assert inbox.job(mine.id).reason == "it waits for the pool"
+    assert [*inbox.some([mine.id, "0" * 32])] == [mine.id]

@@ -124,10 +124,11 @@ def test_a_folder_that_may_not_be_read_is_told(as_user, tmp_path: Path, root: Pa
     (root / "a").write_bytes(b"1")
     (root / "a").chmod(0o600)
     told = as_user(
-        "import sys\nfrom pathlib import Path\n"
+        "import sys, tempfile\nfrom pathlib import Path\n"
         "from volvox.places import open_place\nfrom volvox.errors import InvalidInput\n"
-        "place = open_place(sys.argv[1])\n"
-        "for ask in (lambda: place.find('a'), lambda: place.put('b', Path('/etc/hostname'))):\n"
+        "place, target = open_place(sys.argv[1]), Path(tempfile.mkdtemp()) / 'a'\n"
+        "print(place.find('a').size, 'byte')\n"
+        "for ask in (lambda: place.fetch('a', target), lambda: place.put('b', Path('/etc/hostname'))):\n"
         "    try: ask()\n"
         "    except InvalidInput as error: print(error)",
         str(root),
@@ -135,6 +136,7 @@ def test_a_folder_that_may_not_be_read_is_told(as_user, tmp_path: Path, root: Pa
     if os.getuid():
         pytest.skip("this user owns the file")
     assert told.stdout.count("is refused to this user (Permission denied); change its owner or mode") == 2, told.stderr
+    assert told.stdout.startswith("1 byte"), "it is there all the same"
 
 
 @pytest.mark.soak

@@ -12,9 +12,12 @@ from typing import Any
 from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.identity import process_started
+from volvox.infrastructure.cluster import Cluster
 from volvox.runtimes import Call, Outcome, Runtime, Status
 from volvox.runtimes.docker import DockerRuntime
+from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
+from volvox.runtimes.pods import manifests
 
 NAME, SHARED = "suite-function", "suite-function-shared"
 
@@ -143,72 +146,42 @@ class Docker(Bench):
         return [f"container {one.id[:12]}" for one in await runtime.engine.all()]
 
 
-class Renamed:
-    """A runtime whose function has another name there: an account has no two of one name."""
+class Kubernetes(Bench):
+    """Pods of the one-node cluster of VOLVOX_ENGINES, whose node has the images of its Docker engine."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime, self.name, self.fetches = runtime, runtime.name, runtime.fetches
-
-    async def deploy(self, function: Function, **more: Any) -> None:
-        await self._runtime.deploy(function.model_copy(update={"name": SHARED}), **more)
-
-    async def close(self) -> None:
-        await self._runtime.close()
-
-    def __getattr__(self, what: str) -> Callable[..., Any]:
-        return lambda name, *given, **more: getattr(self._runtime, what)(SHARED, *given, **more)
-
-
-class Lambda(Bench):
-    """Lambda functions of the AWS engine of VOLVOX_ENGINES."""
-
-    name = "lambda"
-    shared = False
-    patience = 30.0
+    name = "kubernetes"
+    patience = 60.0
     image = "python:3.11-slim"
-    live_log = False
-    ends_when_told = False
 
     def made(self) -> Runtime:
-        from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
-
         self.image = os.environ.get("ENGINE_BASE_IMAGE") or self.image
-        made = LambdaRuntime(self.folder / "runtime", self.models)
-        return Renamed(made) if self.shared else made  # type: ignore[return-value]
+        return KubernetesRuntime(self.folder / "runtime", self.models)
 
-    async def at_work(self) -> list[str]:
-        return []  # in an instance, which is Lambda's own business
+    def function(self, version: str = "1", **more: Any) -> Function:
+        return super().function(version, **{"settings": {"pull_policy": "Never"}, **more})
 
     async def left(self) -> list[str]:
-        return await asyncio.to_thread(on_aws, SHARED if self.shared else NAME)
+        """What does not go by itself in a while: pods end politely, and nobody waits for that."""
+        runtime = self.runtime
+        assert isinstance(runtime, KubernetesRuntime)
+        deadline = time.monotonic() + self.patience
+        while True:
+            found = await self._there(runtime)
+            if not found or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.2)
 
-
-class SharedLambda(Lambda):
-    """One that lives beside others of the suite."""
-
-    shared = True
-
-
-def on_aws(function: str) -> list[str]:
-    """What there is of a function in the account of the environment."""
-    import boto3
-
-    name, found = f"volvox-{function}", []
-    functions = boto3.client("lambda").list_functions()["Functions"]
-    found += [f"function {one['FunctionName']}" for one in functions if one["FunctionName"] == name]
-    found += [f"role {one['RoleName']}" for one in boto3.client("iam").list_roles()["Roles"] if one["RoleName"] == name]
-    queues = boto3.client("sqs").list_queues(QueueNamePrefix=name).get("QueueUrls", [])
-    found += [f"queue {url}" for url in queues]
-    groups = boto3.client("logs").describe_log_groups()["logGroups"]
-    found += [f"log {one['logGroupName']}" for one in groups if one["logGroupName"].endswith(f"/{name}")]
-    batch = boto3.client("batch")
-    environments = batch.describe_compute_environments()["computeEnvironments"]
-    found += [f"environment {name}" for one in environments if one["computeEnvironmentName"] == name]
-    found += [f"job queue {name}" for one in batch.describe_job_queues()["jobQueues"] if one["jobQueueName"] == name]
-    definitions = batch.describe_job_definitions(jobDefinitionName=name, status="ACTIVE")["jobDefinitions"]
-    found += [f"job definition {one['jobDefinitionArn']}" for one in definitions]
-    tasks = boto3.client("ecs").list_task_definitions(familyPrefix=name, status="ACTIVE")["taskDefinitionArns"]
-    return found + [f"task definition {arn}" for arn in tasks]
+    async def _there(self, runtime: KubernetesRuntime) -> list[str]:
+        place = Place("", "", "default")
+        cluster, query = Cluster(), manifests.selector(runtime.owner)
+        try:
+            return [
+                f"{kind} {one['metadata']['name']}"
+                for kind in ("deployments", "services", "jobs", "pods")
+                for one in await cluster.items(place.path(kind), query)
+            ]
+        finally:
+            await cluster.close()
 
 
 def processes_with(text: str) -> list[int]:

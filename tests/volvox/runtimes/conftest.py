@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.engines import engine_environment
-from tests.volvox.runtimes.benches import Bench, Docker, Lambda, Local, SharedLambda
+from tests.volvox.runtimes.aws.benches import Lambda, SharedLambda
+from tests.volvox.runtimes.benches import Bench, Docker, Kubernetes, Local
 from tests.volvox.runtimes.tiny import image_of, write_tiny
-from tests.volvox.runtimes.tiny_image import built
+from tests.volvox.runtimes.tiny_image import built, name_of
 
-BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "lambda": Lambda}
-_MARKS = {"docker": [pytest.mark.docker], "lambda": [pytest.mark.docker, pytest.mark.aws]}
-_ENGINES = {"local": [], "docker": ["docker"], "lambda": ["docker", "aws"]}
+BENCHES: dict[str, type[Bench]] = {"local": Local, "docker": Docker, "kubernetes": Kubernetes, "lambda": Lambda}
+_ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"], "lambda": ["docker", "aws"]}
+_MARKS = {name: [getattr(pytest.mark, engine) for engine in engines] for name, engines in _ENGINES.items()}
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
@@ -75,16 +76,15 @@ def _prepared(request: pytest.FixtureRequest, folder: Path, patch: pytest.Monkey
     """Make the tiny module importable; the images that the tests of this file need."""
     site = write_tiny(folder / "site")
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
-    if request.param == "local":
+    if request.param not in _ENGINES:
         return {}
-    for variable, value in engine_environment(_ENGINES[request.param]).items():
-        if variable.startswith(("ENGINE_BASE_IMAGE", "AWS_")):
-            patch.setenv(variable, value)
+    for name, value in engine_environment(_ENGINES[request.param]).items():
+        patch.setenv(name, value)
     patch.setenv("VOLVOX_REGISTRY", "127.0.0.1:5000")
     return request.getfixturevalue("tiny_images") if getattr(request.module, "MODELS", False) else {}
 
 
 def _made(name: str, folder: Path, images: dict[str, str], kind: type[Bench] | None = None) -> Bench:
     bench = (kind or BENCHES[name])(folder)
-    bench.models.images = {version: image_of(version, image) for version, image in images.items()}
+    bench.models.images = {version: image_of(version, image, name_of(version)) for version, image in images.items()}
     return bench

@@ -115,6 +115,6 @@ class TinyModels:
         return self.images.get(model.version)
 
 
-def image_of(version: str, image_id: str) -> Image:
+def image_of(version: str, image_id: str, name: str = "") -> Image:
     """The record of a serving image of this version."""
-    return Image(name=f"tiny:{version}", version="", context_object="", built=True, image_id=image_id)
+    return Image(name=name or f"tiny:{version}", version="", context_object="", built=True, image_id=image_id)

@@ -42,15 +42,20 @@ def built(folder: Path, base: str) -> Iterator[dict[str, str]]:
         if version == "broken":
             (weights / "refuse-to-warm").touch()
         context = _context(base, tiny, weights)
-        line = ["docker", "build", "--quiet", "--tag", f"{REPOSITORY}:{os.getpid()}-{version}", "-"]
+        line = ["docker", "build", "--quiet", "--tag", name_of(version), "-"]
         done = subprocess.run(line, input=context, capture_output=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr.decode()
         images[version] = done.stdout.decode().strip()
     try:
         yield images
     finally:
-        names = [f"{REPOSITORY}:{os.getpid()}-{version}" for version in images]
+        names = [name_of(version) for version in images]
         subprocess.run(["docker", "rmi", "--force", *names], capture_output=True, check=False)
+
+
+def name_of(version: str) -> str:
+    """What the image of a version is called on the engine."""
+    return f"{REPOSITORY}:{os.getpid()}-{version}"
 
 
 def _context(base: str, tiny: Path, weights: Path) -> bytes:

@@ -6,7 +6,6 @@ Looking writes nothing. `repair` deploys what drifted once more, which writes on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
@@ -21,7 +20,6 @@ from volvox.runtimes.aws.limits import beyond_lambda, mode_for, size_of
 from volvox.runtimes.aws.scratch import needed, scratch_of
 from volvox.settings import Home
 
-RUNTIMES = ("lambda", "batch", "lambda-batch", "ecs")
 _ACTIONS = {
     "lambda": ("lambda:CreateFunction", "lambda:UpdateFunctionCode", "lambda:PublishVersion", "lambda:CreateAlias",
                "lambda:UpdateAlias", "lambda:InvokeFunction", "lambda:DeleteFunction", "logs:CreateLogGroup"),
@@ -35,9 +33,7 @@ _OF_BUCKETS = ("sqs:CreateQueue", "sqs:ReceiveMessage", "s3:PutBucketNotificatio
 
 
 def checks(function: Function, home: Home, *, offline: bool) -> Iterable[Finding]:  # noqa: ARG001 - as `Checks`
-    """As `volvox.functions.checks.Checks`; nothing for functions that run elsewhere."""
-    if function.runtime not in RUNTIMES:
-        return
+    """As `volvox.functions.checks.Checks`, for a function whose `runtime` is one of AWS."""
     image_bytes = 0
     yield from _trigger(Account.of(function, "lambda", "batch", "ecs"), function)
     if not offline:
@@ -93,17 +89,17 @@ def repair(function: Function, home: Home) -> list[str]:
     """Deploy once more what drifted; what was mended, a sentence each.
 
     Raises:
-        InvalidInput: If AWS refuses, or the function runs elsewhere.
+        InvalidInput: If AWS refuses.
+        NotFound: If it is not deployed.
         Unavailable: If AWS does not answer.
     """
     import asyncio
 
-    from volvox.dispatch.following import deployed
+    from volvox.dispatch.state import deployed
     from volvox.functions.secrecy import secret
+    from volvox.runtimes.models import published
     from volvox.runtimes.opening import open_runtime
 
-    if function.runtime not in RUNTIMES:
-        raise InvalidInput(f"function {function.name!r} runs on {function.runtime}, where nothing is to be repaired")
     account = Account.of(function, "lambda", "batch", "ecs")
     found = drifted(account, function)
     if not found:
@@ -111,25 +107,21 @@ def repair(function: Function, home: Home) -> list[str]:
     lanes = {one["function"]: one["version"] for one in deployed(home)["functions"]}
     version = lanes.get(function.name)
     if version is None:
-        raise InvalidInput(f"function {function.name!r} is not deployed; `volvox up` starts what deploys it")
+        raise NotFound(f"function {function.name!r} is not deployed; `volvox up` starts what deploys it")
 
     async def again() -> None:
-        runtime = open_runtime(function.runtime, home.folder("dispatch"), _models(), secret)
+        runtime = open_runtime(function.runtime, home.folder("dispatch"), published(), secret)
         try:
             await runtime.deploy(function, version=version)
         finally:
             await runtime.close()
 
     asyncio.run(again())
-    return [f"mended: {one}" for one in found]
+    return found
 
 
 def _trigger(account: Account, function: Function) -> Iterator[Finding]:
-    if function.trigger != "direct":
-        return
-    if function.runtime != "lambda":
-        yield Finding("trigger", False, f"trigger: direct is Lambda's, and it runs on {function.runtime}",
-                      "say trigger: inbox")  # fmt: skip
+    if function.trigger != "direct" or function.runtime != "lambda":
         return
     try:
         direct.told(function, needed(account, function))
@@ -266,14 +258,3 @@ def _principal(arn: str) -> str:
         return arn
     head, _, rest = arn.partition(":assumed-role/")
     return f"{head.replace(':sts:', ':iam:')}:role/{rest.partition('/')[0]}"
-
-
-def _models() -> Any:
-    """The published models of this home's store."""
-    from importlib.metadata import distribution
-
-    from volvox.runtimes.models import PublishedModels
-
-    for point in distribution("volvox").entry_points.select(group="volvox.store", name="local"):
-        return PublishedModels(point.load().local().open())
-    raise NotFound("this installation brings no store of models; install volvox again")

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +269,7 @@ class JobRuntime:
     async def _answered(self, found: Deployed, calls: list[Call]) -> list[Outcome]:
         async with found.places:
             try:
-                return await found.jobs.answer(calls)
+                return [replace(one, version=found.version) for one in await found.jobs.answer(calls)]
             except Unavailable as error:
                 return [Outcome(call.job, "transient", str(error)) for call in calls]
             except VolvoxError as error:

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +259,7 @@ class LambdaRuntime:
             if cold:
                 found.warm.cold_seconds = cold
             self._print(name, reply.log)
-        return [invoking.with_start(one, cold) for one in reply.outcomes]
+        return [replace(invoking.with_start(one, cold), version=found.version) for one in reply.outcomes]
 
     async def _warmed(self, found: Deployed) -> None:
         """Call as many instances at a time as shall be warm; each answers late enough that it is another one."""

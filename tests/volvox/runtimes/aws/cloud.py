@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 
-from tests.volvox.runtimes.benches import on_aws
+from tests.volvox.runtimes.aws.benches import on_aws
 from tests.volvox.runtimes.tiny import TinyModels
 from volvox.functions.definition import Function
 from volvox.runtimes.aws.account import Account

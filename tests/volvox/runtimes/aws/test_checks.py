@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.volvox.runtimes.aws.fakes import FakeAccount
-from volvox.errors import InvalidInput, Unavailable
+from volvox.dispatch.state import state_file
+from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
+from volvox.runtimes import checking
 from volvox.runtimes.aws import checks, images, roles, script_images
 from volvox.runtimes.aws.account import name_of, told
 from volvox.runtimes.aws.images import Source
@@ -83,8 +86,16 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return look
 
 
-def test_of_a_function_that_runs_elsewhere_nothing_is_said(found) -> None:
-    assert found(Services(), function(runtime="docker")) == {}
+def test_of_a_function_that_runs_elsewhere_nothing_is_said(tmp_path: Path) -> None:
+    assert [*checking.checks(function(runtime="docker"), Home(tmp_path), offline=False)] == []
+
+
+def test_one_that_is_placed_there_is_looked_at_as_one_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checking, "runtime_of", lambda *_: "batch")
+    found = [*checking.checks(function(runtime="auto"), Home(tmp_path), offline=True)]
+    assert any(one.name == "mode" and one.said.startswith("batch") for one in found), found
 
 
 def test_offline_nobody_is_asked(found) -> None:
@@ -117,8 +128,12 @@ def test_where_nothing_is_missing_that_is_said(found) -> None:
     assert "lambda: 300 s" in told_["mode"].said
 
 
-def test_a_trigger_that_cannot_be_is_refused(found) -> None:
-    assert "Lambda's" in found(Services(), function(runtime="batch", trigger="direct"))["trigger!"].said
+def test_a_trigger_that_cannot_be_is_refused(found, tmp_path: Path) -> None:
+    for name in ("docker", "batch"):
+        told_ = [*checking.checks(function(runtime=name, trigger="direct"), Home(tmp_path), offline=True)]
+        assert [one.said for one in told_ if one.name == "trigger"] == [
+            f"trigger: direct is Lambda's, and it runs on {name}"
+        ]
     assert "trigger!" in found(Services(), function(trigger="direct", inputs=[{"url": "/data/in"}]))
 
 
@@ -182,8 +197,7 @@ def test_a_reference_is_taken_apart_as_an_engine_wants_it(image: str, parts: tup
 def test_what_drifted_is_deployed_once_more_and_nothing_else_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from volvox.dispatch import following
-    from volvox.runtimes import opening
+    from volvox.runtimes import models, opening
 
     deployed: list[tuple[str, str]] = []
 
@@ -195,16 +209,17 @@ def test_what_drifted_is_deployed_once_more_and_nothing_else_is(
 
     drift: list[str] = []
     monkeypatch.setattr(checks, "drifted", lambda *_: drift)
-    monkeypatch.setattr(checks, "_models", lambda: None)
+    monkeypatch.setattr(models, "published", lambda: None)
     monkeypatch.setattr(opening, "open_runtime", lambda *_: Runtime())
     home = Home(tmp_path)
-    assert checks.repair(function(), home) == [] == deployed
+    assert checking.repair(function(), home) == [] == deployed
     drift.append("the role volvox-f is not there")
-    with pytest.raises(InvalidInput, match="volvox up"):
-        checks.repair(function(), home)
+    with pytest.raises(NotFound, match="volvox up"):
+        checking.repair(function(), home)
     lanes = {"functions": [{"function": "f", "version": "v7"}], "troubles": {}}
-    monkeypatch.setattr(following, "deployed", lambda _: lanes)
-    assert checks.repair(function(), home) == ["mended: the role volvox-f is not there"]
+    home.folder("dispatch")
+    state_file(home).write_text(json.dumps(lanes))
+    assert checking.repair(function(), home) == ["the role volvox-f is not there"]
     assert deployed == [("f", "v7")]
     with pytest.raises(InvalidInput, match="runs on docker"):
-        checks.repair(function(runtime="docker"), home)
+        checking.repair(function(runtime="docker"), home)

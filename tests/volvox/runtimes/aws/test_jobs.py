@@ -6,7 +6,7 @@ import pytest
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
-from volvox.runtimes.aws import batch_runtime, ecs_runtime
+from volvox.runtimes.aws import batch_runtime, ecs_runtime, ecs_settings
 from volvox.runtimes.aws.batch_objects import fargate_size, kind_of, needs_of
 from volvox.runtimes.aws.jobs import Seen, how_it_ended
 

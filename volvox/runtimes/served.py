@@ -1,0 +1,370 @@
+"""What runtimes with images have in common: a model behind a server asked over HTTP, a script for each call.
+
+Below the runtime's folder lies a folder for each function, as `volvox.runtimes.local` has it: `deployed.json`, `logs/`,
+and `calls/` of scripts. A class of an engine says how a server is started and ended, what of the time before is found
+again, and what is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+
+from volvox.disks import replace_text
+from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
+from volvox.functions.definition import Function
+from volvox.runtimes import answers, asking, printed
+from volvox.runtimes.asking import Asked
+from volvox.runtimes.images import ImageVersion
+from volvox.runtimes.instances import Moved, Scale
+from volvox.runtimes.interface import Call, Kind, Outcome, Status
+from volvox.runtimes.models import Model, Models
+from volvox.runtimes.scripts import ScriptVersion, Secret, Start, finished
+from volvox.runtimes.servers import Server, Servers
+
+log = logging.getLogger(__name__)
+
+
+class ServedRuntime:
+    """The protocol `Runtime`, for what an engine starts from images."""
+
+    name: ClassVar[str]
+    fetches = False
+    where: ClassVar[str]
+    """Where its functions are, as people say it: `in containers of this machine`."""
+
+    finds_orphans: ClassVar[bool] = False
+    """Whether what could not be removed is found by the next dispatcher, though nothing is written of it any more."""
+
+    def __init__(self, folder: Path, models: Models, script: Start, secret: Secret | None) -> None:
+        """A runtime without functions, or with those that are in its folder."""
+        self.folder = folder
+        self._models, self._script, self._secret = models, script, secret
+        self._http = asking.client()
+        self._all: dict[str, ImageVersion | ScriptVersion] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._retiring: dict[ImageVersion, asyncio.Task[None]] = {}
+        self._removed: set[str] = set()
+        self._swept: asyncio.Task[None] | None = None
+
+    # -- what an engine brings -------------------------------------------------------------------------------------
+
+    async def _asking(self, made: ImageVersion) -> httpx.AsyncClient:  # noqa: ARG002 - one for all, as a rule
+        """The client that its servers are asked with."""
+        return self._http
+
+    async def _check(self, function: Function) -> None:
+        """Raise InvalidInput if the engine cannot run it, Unavailable if it is not there."""
+        raise NotImplementedError
+
+    async def _image(self, function: Function, model: Model) -> str:
+        """The image that serves the model; raises InvalidInput if there is none."""
+        raise NotImplementedError
+
+    async def _start(self, made: ImageVersion) -> Server:
+        """Start a server and wait until it is ready; raises ModuleFailed if it does not become so."""
+        raise NotImplementedError
+
+    async def _stop(self, made: ImageVersion, server: Server) -> None:
+        """End a server that has nothing left to do."""
+        raise NotImplementedError
+
+    async def _take_up(self, kept: ImageVersion) -> Callable[[], Any]:
+        """Find the servers of the time before; what is returned is called and awaited once they were taken over."""
+        raise NotImplementedError
+
+    async def _unchanged(self, present: ImageVersion | ScriptVersion) -> None:
+        """It was deployed again as it is: what is missing of it is made."""
+
+    async def _answers(self, made: ImageVersion) -> None:
+        """It was proved, and calls go to it from now on: whatever else leads to it is told."""
+
+    async def _clear(self, made: ImageVersion) -> None:
+        """Its servers have ended: remove what else there is of it."""
+
+    async def _why_gone(self, made: ImageVersion, server: Server, reason: str) -> tuple[Kind, str]:
+        """Why a server did not answer; one that is of no use any more is lost to `made.servers`."""
+        raise NotImplementedError
+
+    async def _said(self, made: ImageVersion, server: Server) -> str:
+        """What the engine has of what it printed."""
+        raise NotImplementedError
+
+    async def _remove_all(self, name: str) -> None:
+        """Remove whatever the engine has of a function."""
+        raise NotImplementedError
+
+    async def _sweep_engine(self) -> None:
+        """Remove what the calls of a dispatcher that is gone have left."""
+        raise NotImplementedError
+
+    # -- the protocol ----------------------------------------------------------------------------------------------
+
+    async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
+        """As `Runtime.deploy`."""
+        await self._sweep()
+        async with self._lock(function.name):
+            self._removed.discard(function.name)
+            present = await self._there(function.name)
+            if not function.model:
+                await self._deploy_script(function, version, present)
+                return
+            model = await asyncio.to_thread(self._models.resolve, function.model)
+            before = present if isinstance(present, ImageVersion) else None
+            if before is not None and before.version == version and before.model.digest == model.digest:
+                await self._unchanged(before)
+                return
+            await self._check(function)
+            made = self._made(function, version, model, await self._image(function, model))
+            try:
+                await self._prove(made, tell)
+                await self._answers(made)
+                self._write(function.name, made.as_json())
+            except BaseException:
+                await made.servers.end()
+                await self._clear(made)
+                if present is None:
+                    shutil.rmtree(self.folder / function.name, ignore_errors=True)
+                raise
+            self._all[function.name] = made
+            made.servers.look()
+            if present is not None:
+                tell(f"version {model.version} answers; the one before ends when it has answered what it is at")
+                await self._drained(present)
+
+    async def status(self, name: str) -> Status:
+        """As `Runtime.status`."""
+        found = await self._there(name)
+        if found is None:
+            return Status("absent")
+        if isinstance(found, ScriptVersion):
+            return Status("ready", found.version, "", tuple(found.told()), found.start_seconds)
+        instances = found.servers.told(found.version)
+        for old in self._retiring:
+            if old.function.name == name:
+                instances += old.servers.told(old.version)
+        failing = found.servers.reason if not found.servers.ready else ""
+        return Status(
+            "failed" if failing else "ready", found.version, failing, tuple(instances), found.servers.start_seconds
+        )
+
+    async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
+        """As `Runtime.invoke`."""
+        await self._sweep()
+        if await self._there(name) is None:
+            raise NotFound(f"function {name!r} is not deployed {self.where}; apply its file first")
+        return await finished(*(self._call(name, call) for call in calls))
+
+    async def scale(self, name: str, instances: int) -> None:
+        """As `Runtime.scale`; so many are kept from then on. Of a script none is kept.
+
+        Raises:
+            NotFound: If it is not deployed here.
+            InvalidInput: If that is more than its `max_scale`.
+            ModuleFailed: If they do not start.
+        """
+        async with self._lock(name):
+            found = await self._there(name)
+            if found is None:
+                raise NotFound(f"function {name!r} is not deployed {self.where}")
+            if isinstance(found, ScriptVersion):
+                return
+            most = found.function.scaling.max_scale
+            if not 0 <= instances <= most:
+                raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+            told = found.servers.scale
+            found.servers.scale = Scale(instances, told.most, told.idle_seconds)
+            await found.servers.have(instances)
+            if found.servers.ready < instances and found.servers.reason:
+                raise ModuleFailed(found.servers.reason)
+
+    async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
+        """As `Runtime.logs`; of servers that run, what they have printed by now."""
+        found = await self._there(name)
+        live = [*found.servers.there] if isinstance(found, ImageVersion) and not follow else []
+        async for line in printed.lines(self.folder / name / "logs", follow=follow):
+            yield line
+        if isinstance(found, ImageVersion):
+            for server in live:
+                for line in (await self._printed(found, server)).splitlines():
+                    yield line
+
+    async def remove(self, name: str) -> None:
+        """As `Runtime.remove`."""
+        async with self._lock(name):
+            self._removed.add(name)
+            try:
+                found = await self._there(name)
+            except Unavailable:
+                if not self.finds_orphans:
+                    raise
+                found = None
+            self._all.pop(name, None)
+            (self.folder / name / "deployed.json").unlink(missing_ok=True)
+            for one in [one for one in self._retiring if one.function.name == name]:
+                await one.servers.end()
+            if isinstance(found, ScriptVersion):
+                await found.end()
+            elif found is not None:
+                await found.servers.end()
+            await self._remove_all(name)
+            await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+
+    async def close(self) -> None:
+        """As `Runtime.close`: servers of models go on, calls of scripts end."""
+        there = [*self._all.values(), *self._retiring]
+        self._all.clear()
+        if self._swept is not None:
+            self._swept.cancel()
+        for one in there:
+            await (one.end() if isinstance(one, ScriptVersion) else one.servers.end(containers=False))
+        await self._http.aclose()
+
+    # -- deploying -------------------------------------------------------------------------------------------------
+
+    async def _prove(self, made: ImageVersion, tell: Callable[[str], None]) -> None:
+        tell(f"starting {made.image[:80]}")
+        url, http = (await made.servers.first()).url, await self._asking(made)
+        made.arguments = await asking.described(http, url, made.model.name)
+        function = made.function
+        answers.check_arguments(made.arguments, function.arguments, takes_files=bool(function.inputs))
+        samples = await asyncio.to_thread(self._models.samples, made.model)
+        await asking.prove(http, Asked(url, made.model.name, made.arguments), samples, made.model.labels)
+
+    def _made(self, function: Function, version: str, model: Model, image: str) -> ImageVersion:
+        scaling = function.scaling
+        scale = Scale(scaling.min_scale, scaling.max_scale, scaling.idle_seconds)
+        places = scaling.batch * scaling.concurrency
+
+        async def end(server: Server) -> None:
+            """End a server, and keep what it printed."""
+            with contextlib.suppress(VolvoxError, OSError):
+                said = await self._printed(made, server)
+                if said and (self.folder / function.name / "deployed.json").exists():
+                    printed.new_file(self.folder / function.name / "logs").write_text(said)
+            await self._stop(made, server)
+
+        made = ImageVersion(
+            function, version, model, image, Servers(function.name, scale, places, lambda: self._start(made), end)
+        )
+        return made
+
+    async def _printed(self, made: ImageVersion, server: Server) -> str:
+        """What a server and the module in it have printed."""
+        return await self._said(made, server) + await asking.printed(await self._asking(made), server.url)
+
+    async def _deploy_script(
+        self, function: Function, version: str, present: ImageVersion | ScriptVersion | None
+    ) -> None:
+        if present is not None and present.version == version:
+            await self._unchanged(present)
+            return
+        await self._check(function)  # an engine that is not there is told now, not at the first call
+        made = self._all[function.name] = ScriptVersion(function, version, self.folder / function.name)
+        made.folder.mkdir(parents=True, exist_ok=True)
+        self._write(function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None})
+        if present is not None:
+            await self._drained(present)
+
+    async def _drained(self, present: ImageVersion | ScriptVersion) -> None:
+        """Wait until the version before has answered what it is at, and is gone."""
+        if isinstance(present, ScriptVersion):
+            await asyncio.shield(present.drained())
+            return
+
+        async def retire() -> None:
+            await present.servers.retire()
+            await self._clear(present)
+
+        task = self._retiring[present] = asyncio.create_task(retire())
+        task.add_done_callback(lambda _: self._retiring.pop(present, None))
+        await asyncio.shield(task)
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    async def _call(self, name: str, call: Call) -> Outcome:
+        clock = asyncio.get_running_loop().time
+        arrived = clock()
+        while True:
+            found = await self._there(name)
+            if found is None:
+                return Outcome(call.job, "cancelled", f"function {name!r} was removed")
+            if isinstance(found, ScriptVersion):
+                return await found.call(call, self._script, self._secret)
+            cold, began = not found.servers.ready, arrived
+            try:
+                async with found.servers.one() as server:
+                    began = clock()
+                    kind, reason = await self._asked(found, server, call)
+            except Moved:
+                continue
+            except VolvoxError as error:
+                kind, reason = "transient", str(error)
+            if kind in ("gone", "transient") and name in self._removed:
+                kind, reason = "cancelled", f"function {name!r} was removed"
+            return Outcome(
+                call.job, kind, reason, seconds=clock() - began, started_seconds=began - arrived if cold else 0.0,
+                version=found.version,
+            )  # fmt: skip
+
+    async def _asked(self, found: ImageVersion, server: Server, call: Call) -> tuple[Kind, str]:
+        function = found.function
+        # Those that came to this server before may be answered first, if its model answers one at a time.
+        seconds = call.timeout_seconds * server.open
+        asked = Asked(server.url, found.model.name, found.arguments, function.arguments, function.accept)
+        kind, reason = await asking.ask(await self._asking(found), asked, call, seconds)
+        return await self._why_gone(found, server, reason) if kind == "gone" else (kind, reason)
+
+    # -- what is kept ----------------------------------------------------------------------------------------------
+
+    async def _there(self, name: str) -> ImageVersion | ScriptVersion | None:
+        """The version that calls go to; after a start of the dispatcher with the servers that go on."""
+        if name in self._all:
+            return self._all[name]
+        kept = self._remembered(name)
+        if kept is None or isinstance(kept, ScriptVersion):
+            return kept if kept is None else self._all.setdefault(name, kept)
+        tidy = await self._take_up(kept)
+        if name in self._all:  # somebody else was faster
+            return self._all[name]
+        self._all[name] = kept
+        kept.servers.look()
+        await tidy()
+        return kept
+
+    def _remembered(self, name: str) -> ImageVersion | ScriptVersion | None:
+        """What `deployed.json` says; None if there is none."""
+        try:
+            told = json.loads((self.folder / name / "deployed.json").read_text())
+            function = Function.model_validate(told["function"])
+            if told["model"] is None:
+                return ScriptVersion(function, told["version"], self.folder / name)
+            kept = self._made(function, told["version"], Model.from_json(told["model"]), told["image"])
+            kept.arguments, kept.servers.start_seconds = told["arguments"], told["cold_seconds"]
+            return kept
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("what is deployed as %r cannot be read (%s); deploy it again", name, error)
+            return None
+
+    async def _sweep(self) -> None:
+        """Once: remove what the calls of a dispatcher that is gone have left."""
+        if self._swept is None:
+            self._swept = asyncio.create_task(self._sweep_engine())
+        with contextlib.suppress(VolvoxError):
+            await asyncio.shield(self._swept)
+
+    def _write(self, name: str, told: dict[str, Any]) -> None:
+        replace_text(self.folder / name / "deployed.json", json.dumps(told))
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
