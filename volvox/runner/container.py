@@ -8,8 +8,8 @@ import os
 import sys
 
 
-def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
-    """Answer what there is to answer; an exit code."""
+def main(folder, words=()):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
+    """Answer what there is to answer; an exit code. `imported`, said where the image is built, writes bytecode only."""
     import json
 
     from volvox.runner import direct, lambda_api, once, queued
@@ -17,6 +17,8 @@ def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
     from volvox.runner.script_calls import Script
     from volvox.runner.signing import KeyRing
 
+    if "imported" in words:
+        return 0
     with open(os.path.join(folder, "function.json")) as stream:  # noqa: PTH118, PTH123
         told = json.load(stream)
     ring = KeyRing()
@@ -40,6 +42,8 @@ if __name__ == "__main__":
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
+    if "imported" in sys.argv and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # which the image says of its own
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     import importlib.util
     from importlib.machinery import ModuleSpec
 
@@ -48,4 +52,4 @@ if __name__ == "__main__":
         if place:
             spec.submodule_search_locations = [place]
         sys.modules[name] = importlib.util.module_from_spec(spec)
-    sys.exit(main(here))
+    sys.exit(main(here, sys.argv[1:]))
