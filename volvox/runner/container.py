@@ -43,7 +43,7 @@ if __name__ == "__main__":
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
     if "imported" in sys.argv and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # which the image says of its own
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - this very program
     import importlib.util
     from importlib.machinery import ModuleSpec
 

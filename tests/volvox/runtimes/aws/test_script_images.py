@@ -110,8 +110,9 @@ def test_an_image_that_is_not_there_and_one_without_a_script_are_told(base: str)
 
 def test_nothing_is_compiled_at_a_cold_start_and_the_image_keeps_its_user(of_a_user: str) -> None:
     made = built(of_a_user)
-    line = ["docker", "run", "--rm", "--entrypoint", "python3", made.id, "-v", f"{script_images.INSIDE}/container.py"]
-    done = subprocess.run([*line, "imported"], capture_output=True, text=True, timeout=60, check=True)
+    line = ["docker", "run", "--rm", "-e", "PYTHONDONTWRITEBYTECODE=", "--entrypoint", "python3", made.id, "-v"]
+    words = [*line, f"{script_images.INSIDE}/container.py", "imported"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     read = [line for line in done.stderr.splitlines() if line.startswith("# code object from")]
     assert len(read) > 50 and [line for line in read if not line.endswith(".pyc'")] == []
     told = subprocess.run(["docker", "inspect", "-f", "{{.Config.User}}", made.id], capture_output=True, text=True)
