@@ -202,9 +202,10 @@ class LambdaObjects:
     def ensure_permission(self, name: str, statement: str, principal: str, source: str) -> None:
         """Let another service call the alias: S3 for a bucket, an API for its route."""
         with told(f"let {principal} call {name}"):
-            if any(one.get("Sid") == statement and source in json.dumps(one) for one in self._statements(name)):
+            there = [one for one in self._statements(name) if one.get("Sid") == statement]
+            if any(source in json.dumps(one) for one in there):
                 return
-            with unless_missing():
+            if there:
                 self._lambda.remove_permission(FunctionName=name, StatementId=statement, Qualifier=ALIAS)
             more = {"SourceAccount": self.account.id} if principal == "s3.amazonaws.com" else {}
             self._lambda.add_permission(

@@ -7,6 +7,7 @@ validated here. Nothing goes over a network.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +86,7 @@ class ContractAccount(Account):
                     raise Killed
                 self.told.writes.append((f"{service}.{name}", params))
             try:
-                found = getattr(backend, name)(**params) or {}
+                found = copy.deepcopy(getattr(backend, name)(**params) or {})
             except Refusal as error:
                 return AWSResponse("", error.status, {}, None), error.parsed
             if model.output_shape is not None:
