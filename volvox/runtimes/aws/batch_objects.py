@@ -96,6 +96,15 @@ class BatchObjects:
         self._ensure_queue(function, name)
         return Names(name, name, self._ensure_definition(function, name, image, role, variables))
 
+    def drift(self, function: Function) -> str:
+        """What keeps jobs of the function from being begun, in a sentence; empty: nothing."""
+        name = name_of(function.name)
+        with told(f"look at {name} on Batch"):
+            for what, there in (("job queue", self._queue(name)), ("compute environment", self._environment(name))):
+                if there is None or there.get("state") == "DISABLED":
+                    return f"the {what} {name} is {'not there' if there is None else 'disabled'}"
+            return "" if self._definitions(name) else f"the job definition {name} is not there"
+
     def remove(self, function: Function) -> None:
         """Remove all of it, jobs that wait or run first; what is not there is passed over.
 
@@ -165,14 +174,14 @@ class BatchObjects:
         with told(f"make the job definition {name}"):
             there = self._definitions(name)
             found = next((one for one in there if one.get("tags", {}).get(DIGEST) == digest), None)
-            if found is not None:
-                return str(found["jobDefinitionArn"])
-            made = self._batch.register_job_definition(
-                jobDefinitionName=name, tags=tags(function.name, self.owner, digest), **wanted
-            )["jobDefinitionArn"]
-            for one in there:
-                self._batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
-        return str(made)
+            if found is None:
+                found = self._batch.register_job_definition(
+                    jobDefinitionName=name, tags=tags(function.name, self.owner, digest), **wanted
+                )
+            for one in there:  # also those that a killed process has left
+                if one["jobDefinitionArn"] != found["jobDefinitionArn"]:
+                    self._batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
+        return str(found["jobDefinitionArn"])
 
     def _resources(self, function: Function) -> dict[str, Any]:
         """The compute environment's machines, none of them while there is no job."""

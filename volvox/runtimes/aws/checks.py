@@ -14,6 +14,7 @@ from volvox.functions.routes import route_of
 from volvox.runtimes.aws import direct, roles, triggers
 from volvox.runtimes.aws.account import Account, name_of, told
 from volvox.runtimes.aws.api_gateway import Api
+from volvox.runtimes.aws.batch_objects import BatchObjects
 from volvox.runtimes.aws.images import check_architecture, looked_at
 from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects
 from volvox.runtimes.aws.limits import beyond_lambda, mode_for, size_of
@@ -80,6 +81,8 @@ def drifted(account: Account, function: Function) -> list[str]:
             found.append(triggers.queue_drift(account, function))
             arn = triggers.queue_arn(account, function.name)
             found += triggers.drift(account, function, "QueueConfigurations", arn)
+    if "batch" in function.runtime:
+        found.append(BatchObjects(account, "").drift(function))
     if live is not None and (route := route_of(function)):
         found.append(Api(LambdaObjects(account, ""), function).drift(route))
     return [one for one in found if one]
