@@ -162,11 +162,13 @@ def table(rows: list[Row]) -> str:
 def _measured(place: Path, names: list[str], rounds: int, home: Path | None) -> list[Row]:
     base = os.environ.get("ENGINE_BASE_IMAGE", "python:3.11-slim")
     bench = Bench(home or place / "home")
-    if home is None:
-        print("making the digits model and its image", flush=True)
-        image = ("--no-image",) if names == ["local"] else ()
-        bench.run("-m", "volvox", "cycle", "--demo", "--epochs", "3", "--json", *image)
-    bench.run("-m", "volvox", "down")  # its servers would work beside what is timed
+    try:
+        if home is None:
+            print("making the digits model and its image", flush=True)
+            image = ("--no-image",) if names == ["local"] else ()
+            bench.run("-m", "volvox", "cycle", "--demo", "--epochs", "3", "--json", *image)
+    finally:
+        bench.run("-m", "volvox", "down")  # its servers would work beside what is timed
     os.environ["VOLVOX_HOME"] = str(bench.home)
     models = published()
     site = Site(place, models, models.resolve("digits"))
