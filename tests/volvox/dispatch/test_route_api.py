@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from tests.volvox.dispatch.conftest import Site, function
-from volvox.dispatch.calls import arguments_of
+from tests.volvox.dispatch.conftest import Site, Tame, dispatching, function
+from volvox.dispatch.calls import arguments_of, call, place_for
 from volvox.dispatch.work import CALLS, work_of
 from volvox.functions import registry
 from volvox.inbox import Ending, Job
+from volvox.runtimes.interface import Call, Outcome
 from volvox.serving.app import create_app
 from volvox.serving.limits import Limits
 
@@ -141,3 +143,25 @@ def test_a_body_that_is_too_large_is_refused_and_nothing_of_it_stays(site: Site)
         assert web.post(URL, content=b"x" * 11).status_code == 413
         assert web.post(URL, content=(b"x" * 6 for _ in range(2))).status_code == 413  # pyright: ignore[reportArgumentType]
     assert site.inbox.jobs() == [] and list((site.home.root / "dispatch" / CALLS).iterdir()) == []
+
+
+def test_the_query_reaches_the_function_as_arguments_of_this_call(site: Site) -> None:
+    class Seeing(Tame):
+        seen: list[dict[str, Any]] = []
+
+        async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
+            self.seen += [dict(call.arguments) for call in calls]
+            return await super().invoke(name, calls)
+
+    async def test() -> None:
+        runtime = Seeing()
+        applied(site)
+        async with dispatching(site, runtime) as running:
+            for event in (json.dumps({"queryStringParameters": {"top": "3"}}), json.dumps({"httpMethod": "GET"}), ""):
+                handed = place_for(site.home, "a.png")
+                handed.path.write_bytes(b"abc")
+                call(site.home, site.inbox, "f", handed, event=event)
+            await running.ended(3)
+        assert sorted(map(str, runtime.seen)) == ["{'top': '3'}", "{}", "{}"]
+
+    asyncio.run(test())
