@@ -8,6 +8,7 @@ output place.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -72,6 +73,13 @@ def call(home: Home, inbox: Inbox, function: str, handed: Handed, *, user: str =
     )  # fmt: skip
     inbox.enter([job])
     return inbox.job(job.id)
+
+
+def arguments_of(job: Job) -> dict[str, str]:
+    """What a caller gave beside the file: the query of a request to the function's HTTP route."""
+    if job.source != CALL or "queryStringParameters" not in job.event:
+        return {}
+    return json.loads(job.event).get("queryStringParameters") or {}
 
 
 def ended(inbox: Inbox, job_id: str, seconds: float, tell: Callable[[Job], None] = lambda _: None) -> Job:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from volvox.disks import full_behind
+from volvox.dispatch.calls import arguments_of
 from volvox.dispatch.foreseeing import bill
 from volvox.dispatch.matching import Split
 from volvox.dispatch.pausing import pause
@@ -198,7 +199,7 @@ class Doing:
             job=job.id, output=work.output, log=work.log, key=job.key, relative=relative_key(job), place=job.place,
             version=job.version, event=job.event or _event(job), user=job.user,
             event_time=datetime.fromtimestamp(job.created, UTC).isoformat(timespec="milliseconds"),
-            timeout_seconds=applied.function.timeout_seconds,
+            arguments=arguments_of(job), timeout_seconds=applied.function.timeout_seconds,
         )  # fmt: skip
 
     def _ended(self, applied: Applied, job: Job, outcome: Outcome) -> Ending:

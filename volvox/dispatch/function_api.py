@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from volvox.dispatch import calls, job_api
+from volvox.dispatch import calls, job_api, route_api
 from volvox.dispatch.job_api import asked, inbox_of
 from volvox.dispatch.matching import job_for, match_of
 from volvox.dispatch.opening import opener
@@ -34,13 +34,14 @@ _LOOK_SECONDS = 0.01
 
 
 def routes() -> list[BaseRoute]:
-    """Everything under `/v1/functions/`, `/v1/jobs/` and `/events/`."""
+    """Everything under `/v1/functions/`, `/v1/jobs/` and `/v1/apis/`."""
     return [
         Route("/v1/functions/", _list),
         Route("/v1/functions/{name}", _one),
         Route("/v1/functions/{name}/files", _files, methods=["POST"]),
         Route("/v1/functions/{name}/call", _call, methods=["POST"]),
         *job_api.routes(),
+        *route_api.routes(),
     ]
 
 

@@ -123,16 +123,20 @@ SIBLINGS: Table = {
     },
     "api_gateway": {
         **_AT,
-        "name": Kept(said, "an address that calls the function over HTTP; counts on runtime lambda"),
+        "name": Kept(
+            said, "an address that calls the function over HTTP; counts on runtime lambda, and under /v1/apis/ here"
+        ),
         "http_method": Kept(
             choice("ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"),
-            "the method that address takes; counts on runtime lambda",
+            "the method that address takes; counts on runtime lambda, and under /v1/apis/ here",
         ),
-        "method": Kept(anything, "who may call that address; counts on runtime lambda"),
-        "integration": Kept(anything, "how that address calls the function; counts on runtime lambda"),
-        "path_part": Kept(said, "a part of that address; counts on runtime lambda"),
-        "stage_name": Kept(said, "a part of that address; counts on runtime lambda"),
-        "endpoint": Kept(said, "the form of that address; counts on runtime lambda"),
+        "method": Kept(anything, "who may call that address; counts on runtime lambda, and under /v1/apis/ here"),
+        "integration": Kept(
+            anything, "how that address calls the function; counts on runtime lambda, and under /v1/apis/ here"
+        ),
+        "path_part": Kept(said, "a part of that address; counts on runtime lambda, and under /v1/apis/ here"),
+        "stage_name": Kept(said, "a part of that address; counts on runtime lambda, and under /v1/apis/ here"),
+        "endpoint": Kept(said, "the form of that address; counts on runtime lambda, and under /v1/apis/ here"),
     },
     "cloudwatch": {
         **_AT,

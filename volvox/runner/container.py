@@ -8,15 +8,17 @@ import os
 import sys
 
 
-def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
-    """Answer what there is to answer; an exit code."""
+def main(folder, words=()):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
+    """Answer what there is to answer; an exit code. `imported`, said where the image is built, writes bytecode only."""
     import json
 
-    from volvox.runner import direct, lambda_api, once
+    from volvox.runner import direct, lambda_api, once, queued
     from volvox.runner.calls import Calls
     from volvox.runner.script_calls import Script
     from volvox.runner.signing import KeyRing
 
+    if "imported" in words:
+        return 0
     with open(os.path.join(folder, "function.json")) as stream:  # noqa: PTH118, PTH123
         told = json.load(stream)
     ring = KeyRing()
@@ -27,9 +29,12 @@ def main(folder):  # noqa: ANN001, ANN201 - as volvox.worker.bootstrap
 
     if os.environ.get(lambda_api.HOST):
         return lambda_api.serve(lambda: None, handled)
+    if os.environ.get(queued.QUEUE):
+        return queued.serve(lambda: None, calls.handle)
     if os.environ.get(once.EVENT):
         return once.answer(lambda: None, calls.handle)
-    sys.stderr.write("this image answers events: AWS Lambda starts it, or VOLVOX_EVENT names one\n")
+    said = "AWS Lambda starts it, VOLVOX_EVENT names one, or VOLVOX_QUEUE is where they are"
+    sys.stderr.write(f"this image answers events: {said}\n")
     return 2
 
 
@@ -37,6 +42,8 @@ if __name__ == "__main__":
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
+    if "imported" in sys.argv and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # which the image says of its own
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - this very program
     import importlib.util
     from importlib.machinery import ModuleSpec
 
@@ -45,4 +52,4 @@ if __name__ == "__main__":
         if place:
             spec.submodule_search_locations = [place]
         sys.modules[name] = importlib.util.module_from_spec(spec)
-    sys.exit(main(here))
+    sys.exit(main(here, sys.argv[1:]))

@@ -248,7 +248,8 @@ def _refused(answer: http.client.HTTPResponse, what: str, tries_left: int) -> No
     if answer.status == 404:
         raise Trouble("missing", f"{what}: it is not there ({said})")
     if answer.status not in _AGAIN and answer.status != 409:
-        raise Trouble("failed", f"{what} is refused ({said}); look at the rights of its role")
+        action = "s3:PutObject" if what.startswith("writing") else "s3:GetObject"
+        raise Trouble("failed", f"{what} is refused ({said}); look at the rights of its role ({action})")
     if not tries_left:
         raise Trouble("transient", f"{what}: the server answers {said}")
 

@@ -6,12 +6,14 @@ written beside it as `reply.json`, and the container's exit code is 0 if every c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from typing import Any, Callable
 
 from volvox.runner.objects import Bucket, Trouble
+from volvox.runner.running import Stopped
 from volvox.runner.signing import KeyRing
 
 EVENT = "VOLVOX_EVENT"
@@ -20,35 +22,93 @@ REPLY = "reply.json"
 FAILED, UNREADABLE = 1, 4
 
 
+class Event:
+    """An event that lies in a folder of its own."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is `s3://BUCKET/KEY`."""
+        bucket, _, self._key = address.split("://", 1)[1].partition("/")
+        self._bucket, self._folder = Bucket(bucket, KeyRing()), self._key.rpartition("/")[0]
+
+    def read(self) -> dict[str, Any]:
+        """The event.
+
+        Raises:
+            Trouble: If it is not there, or cannot be read.
+        """
+        try:
+            return json.loads(self._bucket.read(self._key))
+        except ValueError as error:
+            raise Trouble("failed", f"the event is no JSON ({error})") from None
+
+    def note(self, name: str, value: dict[str, Any]) -> None:
+        """Write beside it, if it is there.
+
+        Raises:
+            Trouble: If it is not, or that cannot be written.
+        """
+        if self._bucket.look(self._key) is None:
+            raise Trouble("missing", "the event is not there any more")
+        self._bucket.write(f"{self._folder}/{name}", json.dumps(value).encode())
+
+    def answer(self, start: Callable[[], Any], handle: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+        """Answer it and write the reply; whether every call was answered.
+
+        Of a job on several machines the others do their part and write no reply: the leading one does.
+
+        Args:
+            start: Makes everything ready.
+            handle: Answers an event.
+
+        Raises:
+            Trouble: If it is not there, or cannot be read, or the reply cannot be written.
+            Stopped: If this process was told to end.
+        """
+        event = self.read()
+        try:
+            start()
+            reply = handle(event)
+        except Stopped:
+            raise
+        except Exception as error:
+            reply = _of_all(event, "failed", f"{error}")
+        self._reply(reply)
+        return not any(one["kind"] for one in reply["volvox"]["outcomes"])
+
+    def give_up(self, reason: str) -> None:
+        """Write a reply that says why it is not answered.
+
+        Raises:
+            Trouble: If it is not there, or that cannot be written.
+        """
+        self._reply(_of_all(self.read(), "gone", reason))
+
+    def _reply(self, reply: dict[str, Any]) -> None:
+        if os.environ.get(NODE, "") == os.environ.get(MAIN_NODE, ""):
+            self._bucket.write(f"{self._folder}/{REPLY}", json.dumps(reply, default=str).encode())
+
+
+def _of_all(event: dict[str, Any], kind: str, reason: str) -> dict[str, Any]:
+    """A reply by which all calls of an event came to the same."""
+    said = {"kind": kind, "reason": reason, "trouble": True}
+    outcomes = [{**said, "job": call["job"]} for call in event["volvox"]["calls"]]
+    return {"volvox": {"outcomes": outcomes, "failed": reason}}
+
+
 def answer(start: Callable[[], Any], handle: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
     """Answer the event that the environment names; an exit code.
-
-    Of a job on several machines the others do their part and write no reply: the leading one does.
 
     Args:
         start: Makes everything ready.
         handle: Answers an event.
     """
-    bucket_name, _, key = os.environ[EVENT].split("://", 1)[1].partition("/")
-    bucket = Bucket(bucket_name, KeyRing())
-    target = f"{key.rpartition('/')[0]}/{REPLY}"
-    leading = os.environ.get(NODE, "") == os.environ.get(MAIN_NODE, "")
+    event = Event(os.environ[EVENT])
     try:
-        event = json.loads(bucket.read(key))
-    except (Trouble, ValueError) as error:
-        sys.stderr.write(f"the event {os.environ[EVENT]} cannot be read: {error}\n")
+        return 0 if event.answer(start, handle) else FAILED
+    except Trouble as error:
+        sys.stderr.write(f"the event {os.environ[EVENT]} is not answered: {error}\n")
         return UNREADABLE
-    try:
-        start()
-        reply = handle(event)
-    except Exception as error:
-        said = {"kind": "failed", "reason": f"{error}", "trouble": True}
-        outcomes = [{**said, "job": call["job"]} for call in event["volvox"]["calls"]]
-        reply = {"volvox": {"outcomes": outcomes, "failed": said["reason"]}}
-    if leading:
-        try:
-            bucket.write(target, json.dumps(reply, default=str).encode())
-        except Trouble as error:
-            sys.stderr.write(f"the reply cannot be written: {error}\n")
-            return UNREADABLE
-    return FAILED if any(one["kind"] for one in reply["volvox"]["outcomes"]) else 0
+    except Stopped:
+        with contextlib.suppress(Trouble):
+            event.give_up("its container was told to end")
+        return FAILED

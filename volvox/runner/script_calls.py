@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from volvox.runner.calls import Given
-from volvox.runner.running import Ended, run
+from volvox.runner.running import Ended, Stopped, run
 from volvox.runner.work import Work
 
 _OURS = frozenset({
-    "AWS_LAMBDA_RUNTIME_API", "_HANDLER", "LAMBDA_TASK_ROOT", "VOLVOX_FUNCTION", "VOLVOX_EVENT", "TMPDIR",
-    "SSL_CERT_FILE",
+    "AWS_LAMBDA_RUNTIME_API", "_HANDLER", "LAMBDA_TASK_ROOT", "VOLVOX_FUNCTION", "VOLVOX_EVENT", "VOLVOX_QUEUE",
+    "TMPDIR", "SSL_CERT_FILE",
 })  # fmt: skip
 
 
@@ -25,10 +25,18 @@ class Script:
         self._script, self._command = script, command
 
     def __call__(self, given: list[Given], event: dict[str, Any]) -> list[dict[str, Any]]:
-        """As `volvox.runner.calls.Answer`."""
+        """As `volvox.runner.calls.Answer`.
+
+        Raises:
+            Stopped: If this process was told to end.
+        """
         found = []
         for one in given:
             ended = self._run(one, event)
+            if (
+                ended.kind == "cancelled"
+            ):  # by a signal to this process: the machine is taken away, or a task is too many
+                raise Stopped
             sys.stdout.write(_text(one.log))  # so that it is in the engine's own log too
             sys.stdout.flush()
             found.append(

@@ -11,7 +11,7 @@ import click
 from volvox import __version__
 
 _PATH = click.Path(path_type=Path)
-_EVENTS = ("AWS_LAMBDA_RUNTIME_API", "VOLVOX_EVENT")  # where they are, nobody asks over HTTP
+_EVENTS = ("AWS_LAMBDA_RUNTIME_API", "VOLVOX_EVENT", "VOLVOX_QUEUE")  # where they are, nobody asks over HTTP
 
 
 def _take_configuration(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -142,7 +142,8 @@ def _answer_events(options: dict[str, Any]) -> None:
     here = inspect("")
     information = Path(tempfile.mkdtemp(prefix="volvox-module-"))
     place = specification.resolve(modules[0], here, information) if modules[0] else specification.only(here)
-    sys.exit(events.serve(str(place), options["weights"], options["batch"]))
+    weights = options["weights"]
+    sys.exit(events.serve(str(place), str(weights) if weights else None, options["batch"]))
 
 
 @click.command()

@@ -14,13 +14,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from volvox.runner.running import memory_mb_of_all, oom_kills
 from volvox.worker.control import INTERRUPT, Control
 from volvox.worker.wire import Frames, frame
+
+if TYPE_CHECKING:  # a cold start waits for all that is imported before the fork
+    from collections.abc import Sequence
 
 _GRACE_SECONDS = 2.0
 _PIECE = 1 << 18
@@ -50,7 +50,7 @@ class ForkedModel:
         description: What the module says of itself; empty until it is ready.
     """
 
-    def __init__(self, module: str, log: Path, *, batch: int = 1) -> None:
+    def __init__(self, module: str, log: str, *, batch: int = 1) -> None:
         """Name the module; nothing is started yet.
 
         Args:
@@ -71,7 +71,6 @@ class ForkedModel:
             return
         control, page = Control.create()
         ours, theirs = socket.socketpair()
-        self._kills = oom_kills()
         sys.stdout.flush()
         parent = os.getpid()
         pid = os.fork()
@@ -80,6 +79,9 @@ class ForkedModel:
             self._become(theirs.detach(), page, parent)
         theirs.close()
         os.close(page)
+        from volvox.runner.running import oom_kills  # while the other one is at its start
+
+        self._kills = oom_kills()
         self._pid, self._connection, self._control = pid, ours, control
         self._frames, self._sent, self.description = Frames(), 0, {}
 
@@ -115,6 +117,8 @@ class ForkedModel:
             seconds: How long each may take, from now.
             memory_mb: What it may use, where the container has more; 0: whatever there is.
         """
+        from volvox.runner.running import memory_mb_of_all
+
         assert self._connection is not None
         assert self._control is not None
         now = time.monotonic()
@@ -202,6 +206,8 @@ class ForkedModel:
         if self._control is not None:
             self._control.close()
         code = os.waitstatus_to_exitcode(status)
+        from volvox.runner.running import oom_kills
+
         if oom_kills() > self._kills or code == -signal.SIGKILL:
             return "memory", "the kernel ended it for lack of memory"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -224,10 +230,7 @@ class ForkedModel:
             sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
             from volvox.worker import loop
 
-            code = loop.main(
-                ["--module", self._module, "--socket", str(connection), "--control", str(page),
-                 "--parent", str(parent), "--batch", str(self._batch)]
-            )  # fmt: skip
+            code = loop.serve(self._module, connection, page, batch=self._batch, parent=parent)
         finally:
             sys.stdout.flush()
             os._exit(code)

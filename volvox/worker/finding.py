@@ -13,7 +13,6 @@ import importlib.util
 import os
 import sys
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 GROUP = "deepaas.v2.model"
@@ -70,10 +69,7 @@ def find(text: str) -> Any:
     """
     place = parse(text)
     if not place.module:
-        for point in _points():
-            if point.name == place.name:
-                return point.load()
-        raise Unknown(f"no model module {place.name!r} is installed here")
+        place = _declared(place.name) or _listed(place.name)
     if place.folders:
         sys.path.insert(0, place.folders[0])
         sys.path.extend(place.folders[1:])
@@ -85,7 +81,52 @@ def find(text: str) -> Any:
         raise Unknown(f"module {place.module} has no {place.object}") from error
 
 
+def _declared(name: str) -> Place | None:
+    """The module of an entry point, read where installers write it; None: it stands elsewhere, if anywhere.
+
+    `importlib.metadata` reads the same, after it has been imported, which takes as long as a small module does.
+    """
+    for folder in sys.path:
+        try:
+            distributions = [one for one in os.listdir(folder or ".") if one.endswith(".dist-info")]  # noqa: PTH208
+        except OSError:
+            continue
+        for one in distributions:
+            try:
+                with open(os.path.join(folder, one, "entry_points.txt"), encoding="utf-8") as stream:  # noqa: PTH118, PTH123
+                    text = stream.read()
+            except OSError:
+                continue
+            if GROUP in text and (value := _value(text, name)):
+                module, _, found = value.partition("[")[0].partition(":")
+                return Place(name, module.strip(), found.strip())
+    return None
+
+
+def _value(text: str, name: str) -> str:
+    """What an entry point of the group is, in the text of such a file; or empty."""
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            group = line.strip("[] ")
+        elif group == GROUP:
+            key, _, value = line.partition("=")
+            if key.strip() == name:
+                return value.strip()
+    return ""
+
+
+def _listed(name: str) -> Place:
+    for point in _points():
+        if point.name == name:
+            module, _, found = point.value.partition("[")[0].partition(":")
+            return Place(name, module.strip(), found.strip())
+    raise Unknown(f"no model module {name!r} is installed here")
+
+
 def _points() -> list[Any]:
+    from importlib.metadata import entry_points
+
     found: Any = entry_points()
     select = getattr(found, "select", None)  # Python 3.8 and 3.9 have a dict
     return list(select(group=GROUP) if select else found.get(GROUP, ()))

@@ -15,7 +15,6 @@ where it has `predict_batch`. The environment's VOLVOX_WEIGHTS names the folder 
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -111,8 +110,39 @@ class Loop:
             self._answers.clear()
 
 
+def serve(module: str, descriptor: int, page: int, *, batch: int = 1, parent: int = 0, warm: bool = True) -> int:
+    """Load the module, say so, answer until the other side closes; 1 if the module cannot be loaded or warmed.
+
+    Args:
+        module: A text that `volvox.worker.finding` reads.
+        descriptor: Of the socket to the other side.
+        page: Of the page of memory that both have.
+        batch: How many requests it answers at once.
+        parent: The process that this one ends with; 0: none.
+        warm: Whether the module is warmed first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which drains
+    if parent:
+        end_with_parent(parent)
+    control = Control(page)
+    control.listen()
+    with socket.socket(fileno=descriptor) as connection:
+        try:
+            answering = Answering(module, warm=warm)
+        except BaseException as error:
+            message = str(error) if isinstance(error, loading.Missing) else f"{type(error).__name__}: {error}"
+            connection.sendall(frame({"failed": message, "trace": traceback.format_exc()}))
+            return 1
+        ready = {"ready": answering.description, "pid": os.getpid(), "batches": answering.batches}
+        connection.sendall(frame(ready))
+        Loop(connection, answering, control, batch).run()
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Load the module, say so, answer until the other side closes; 1 if the module cannot be loaded or warmed."""
+    """As `serve`, of a command line."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="volvox.worker.loop")
     parser.add_argument("--module", required=True)
     parser.add_argument("--socket", required=True, type=int)
@@ -121,22 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, default=0)
     parser.add_argument("--nowarm", action="store_true")
     asked = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which drains
-    if asked.parent:
-        end_with_parent(asked.parent)
-    control = Control(asked.control)
-    control.listen()
-    with socket.socket(fileno=asked.socket) as connection:
-        try:
-            answering = Answering(asked.module, warm=not asked.nowarm)
-        except BaseException as error:
-            message = str(error) if isinstance(error, loading.Missing) else f"{type(error).__name__}: {error}"
-            connection.sendall(frame({"failed": message, "trace": traceback.format_exc()}))
-            return 1
-        ready = {"ready": answering.description, "pid": os.getpid(), "batches": answering.batches}
-        connection.sendall(frame(ready))
-        Loop(connection, answering, control, asked.batch).run()
-    return 0
+    return serve(
+        asked.module, asked.socket, asked.control, batch=asked.batch, parent=asked.parent, warm=not asked.nowarm
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import importlib
 import importlib.abc
-import importlib.metadata
 import importlib.util
 import sys
 import types
@@ -82,9 +81,11 @@ class _MendingLoader(importlib.abc.Loader):
 
 def _deepaas_can_be_imported() -> bool:
     """DEEPaaS up to 2.6 cannot be imported beside marshmallow 4: a module that did not pin it does not start there."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return int(importlib.metadata.version("marshmallow").partition(".")[0]) < 4
-    except importlib.metadata.PackageNotFoundError:
+        return int(version("marshmallow").partition(".")[0]) < 4
+    except PackageNotFoundError:
         return True
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_job_answers_one_event_and_its_exit_code_says_how(image: Path, server:
         assert reply["outcomes"][0]["exit_code"] == (3 if code else 0)
     del server.objects["/lake/.volvox/f/job/event.json"]
     done = subprocess.run(entry(image), env=environment, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 4 and b"cannot be read" in done.stderr
+    assert done.returncode == 4 and b"is not there" in done.stderr
 
 
 def test_of_a_job_on_several_machines_the_leading_one_replies(image: Path, server: Server) -> None:
@@ -152,3 +153,22 @@ def test_of_a_job_on_several_machines_the_leading_one_replies(image: Path, serve
         )  # fmt: skip
         assert done.returncode == 0, done
         assert ("/lake/f/reply.json" in server.objects) is there
+
+
+def test_a_job_whose_machine_is_taken_away_says_that_it_may_be_tried_again(
+    image: Path, server: Server, tmp_path: Path
+) -> None:
+    (image / "function.json").write_text(json.dumps({"script": 'touch "$STARTED"; sleep 100', "command": []}))
+    endpoint, started = f"http://127.0.0.1:{server.server_address[1]}", tmp_path / "started"
+    environment = {
+        "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "PATH": "/usr/bin:/bin",
+        "VOLVOX_EVENT": "s3://lake/job/event.json", "STARTED": str(started),
+    }  # fmt: skip
+    server.objects["/lake/job/event.json"] = json.dumps(event(call())).encode()
+    process = subprocess.Popen(entry(image), env=environment, stdout=subprocess.DEVNULL)
+    while not started.exists():
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(20) == 1
+    (told,) = json.loads(server.objects["/lake/job/reply.json"])["volvox"]["outcomes"]
+    assert (told["kind"], told["reason"]) == ("gone", "its container was told to end")

@@ -1,131 +1,82 @@
-"""A serving image that answers events: `volvox serve` is started as Lambda starts it."""
+"""A serving image that answers events: its entry point as Lambda starts it."""
 
 from __future__ import annotations
 
 import base64
-import json
+import re
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.volvox.runner.runtime_api import RuntimeApi
 from tests.volvox.runtimes.tiny import write_tiny
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("site"))
+from volvox.serving import events
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "version").write_text("1")
-    return folder
+def line(tmp_path: Path) -> list[str]:
+    """The entry point of an image of the tiny module, its imports told at the end."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "version").write_text("7")
+    return [
+        sys.executable, "-X", "importtime", "-m", "volvox", "serve", "--module", "tiny-function", "--name", "tiny",
+        "--weights", str(tmp_path / "weights"), "--listen-ip", "0.0.0.0", "--listen-port", "5000",
+    ]  # fmt: skip
 
 
-@pytest.fixture
-def api(site: Path, weights: Path, tmp_path: Path) -> Iterator[RuntimeApi]:
-    with served(site, weights, tmp_path) as made:
-        yield made
+def event(text: str, job: str = "1" * 32) -> dict:
+    file = {"name": "a.txt", "content": base64.b64encode(text.encode()).decode()}
+    call = {"job": job, "key": "a.txt", "relative": "a.txt", "timeout_seconds": 20, "model": True, "file": file}
+    return {"volvox": {"function": "f", "calls": [call]}}
 
 
-def served(site: Path, weights: Path, tmp_path: Path) -> RuntimeApi:
-    command = [sys.executable, "-m", "volvox", "serve", "--module", "tiny-function", "--name", "tiny", "--weights",
-               str(weights), "--listen-ip", "0.0.0.0", "--listen-port", "5000"]  # fmt: skip
-    (tmp_path / "tmp").mkdir()
-    return RuntimeApi(command, PYTHONPATH=str(site), TMPDIR=str(tmp_path / "tmp"))
+def test_an_image_s_entry_point_answers_without_the_command_line(line: list[str], tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(write_tiny(tmp_path / "site")), "TMPDIR": str(tmp_path)}
+    with RuntimeApi(line, **environment) as api:
+        described = api.ask({"volvox": {"describe": True}})["volvox"]
+        assert [one["name"] for one in described["arguments"]] == ["image", "top"]
+        told = api.ask(event("fine"))["volvox"]
+        assert told["instance"] == described["instance"] and told["answered"] == 2
+        (outcome,) = told["outcomes"]
+        assert outcome["kind"] == "" and b'"version":"7"' in base64.b64decode(outcome["files"][0]["content"])
+        crashed = api.ask(event("crash"))["volvox"]["outcomes"][0]
+        assert (crashed["kind"], "exit code 3" in crashed["reason"]) == ("gone", True)
+        assert api.ask(event("fine"))["volvox"]["outcomes"][0]["kind"] == "", "the model is begun again"
+        api.process.terminate()
+        assert api.process.stdout is not None
+        said = api.process.stdout.read().decode()
+    imported = set(re.findall(r"^import time:.*\| +(\S+)$", said, re.MULTILINE))
+    assert "volvox.serving.event_calls" in imported
+    assert not {"click", "importlib.metadata", "argparse", "asyncio", "tomllib", "httpx"} & imported
 
 
-def call(text: str = "fine", job: str = "a" * 32, **more) -> dict:
-    file = {"name": "x.png", "content": base64.b64encode(text.encode()).decode()}
-    told = {"job": job, "key": "in/a.png", "relative": "a.png", "timeout_seconds": 30.0, "model": True, "file": file}
-    return {**told, **more}
-
-
-def ask(api: RuntimeApi, *calls: dict, seconds: float = 60.0, **more) -> list[dict]:
-    return api.ask({"volvox": {"function": "f", "calls": list(calls), **more}}, seconds)["volvox"]["outcomes"]
-
-
-def answer(outcome: dict) -> dict:
-    (file,) = outcome["files"]
-    assert file["path"] == "a.png.json", outcome
-    return json.loads(base64.b64decode(file["content"]))["predictions"]
-
-
-def test_calls_are_answered_together_and_one_bad_one_harms_no_other(api: RuntimeApi) -> None:
-    found = ask(api, call(), call("refuse"), call("raise"), call(arguments={"top": 7}), call(arguments={"no": 1}))
-    assert [one["kind"] for one in found] == ["", "refused", "failed", "", "refused"]
-    assert "Not an image." in found[1]["reason"] and "no such layer" in found[2]["reason"]
-    assert answer(found[3])["top"] == 7
-    together = ask(api, call(), call(), call())
-    assert max(answer(one)["batch"] for one in together) > 1
-    assert answer(found[0])["pid"] == answer(together[0])["pid"] != api.process.pid
-
-
-def test_it_describes_itself_and_stays_warm(api: RuntimeApi) -> None:
-    told = api.ask({"volvox": {"describe": True}})["volvox"]
-    assert [one["name"] for one in told["arguments"]] == ["image", "top"] and told["answered"] == 1
-    asked = api.ask({"volvox": {"describe": True, "function": "f", "calls": [call(), call("raise")]}})["volvox"]
-    assert asked["arguments"] == told["arguments"] and [one["kind"] for one in asked["outcomes"]] == ["", "failed"]
-    began = time.monotonic()
-    held = api.ask({"volvox": {"warm": 0.3}})["volvox"]
-    assert held["instance"] == told["instance"] and held["answered"] == 3 and time.monotonic() - began >= 0.3
-
-
-@pytest.mark.parametrize(("text", "kind"), [("crash", "gone"), ("hang", "timeout"), ("sleep 100", "timeout")])
-def test_a_process_that_ends_or_hangs_is_told_and_the_next_call_answered(
-    api: RuntimeApi, text: str, kind: str
-) -> None:  # fmt: skip
-    (found,) = ask(api, call(text, timeout_seconds=1.0))
-    assert found["kind"] == kind, found
-    assert ask(api, call())[0]["kind"] == ""
-
-
-def test_one_that_is_killed_for_lack_of_memory_is_told(api: RuntimeApi) -> None:
-    import os
-    import signal
-    import threading
-
-    pid = answer(ask(api, call())[0])["pid"]
-    threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()  # as the kernel does
-    (found,) = ask(api, call("sleep 20"))
-    assert found["kind"] == "memory" and "memory" in found["reason"]
-    assert answer(ask(api, call())[0])["pid"] != pid
-
-
-def test_one_that_uses_more_than_it_may_of_what_the_container_has_is_ended(api: RuntimeApi) -> None:
-    found = ask(api, call("eat"), memory_mb=200)
-    assert found[0]["kind"] == "memory" and "more than the 200 MB it may" in found[0]["reason"]
-    assert ask(api, call("sleep 0.3"), memory_mb=200)[0]["kind"] == ""
-
-
-def test_lambda_s_own_end_is_told_apart(api: RuntimeApi) -> None:
-    (found,) = ask(api, call("sleep 100"), seconds=3.0)
-    assert found["kind"] == "timeout" and found["limited"]
-    (found,) = ask(api, call("sleep 100", timeout_seconds=0.5))
-    assert found["kind"] == "timeout" and "limited" not in found and "0.5 s" in found["reason"]
-
-
-def test_what_it_prints_comes_with_the_call(api: RuntimeApi) -> None:
-    (found,) = ask(api, call("print a line"))
-    assert found["log"] == "seen: a line\n"
-    assert ask(api, call())[0]["log"] == ""
-
-
-def test_one_that_does_not_start_says_so_to_lambda(site: Path, weights: Path, tmp_path: Path) -> None:
-    (weights / "refuse-to-warm").touch()
-    with served(site, weights, tmp_path) as api:
+def test_a_model_that_does_not_start_is_told_to_lambda(line: list[str], tmp_path: Path) -> None:
+    (tmp_path / "weights" / "refuse-to-warm").touch()
+    environment = {"PYTHONPATH": str(write_tiny(tmp_path / "site")), "TMPDIR": str(tmp_path)}
+    with RuntimeApi(line, **environment) as api:
         path, told = api.answer()
-        assert path.endswith("/runtime/init/error") and "cannot be read" in told["errorMessage"]
-        assert api.process.wait(timeout=20) == 1
+        assert path.endswith("/init/error") and "these weights cannot be read" in told["errorMessage"]
+        assert api.process.wait(20) == 1
 
 
-def test_files_of_calls_are_gone_afterwards(api: RuntimeApi, tmp_path: Path) -> None:
-    ask(api, call(), call("raise"))
-    left = sorted(path.name for path in (tmp_path / "tmp").iterdir())
-    assert [name for name in left if name.startswith("volvox-calls")] == []
+def test_what_takes_the_command_line_to_be_understood_is_left_to_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(events, "serve", lambda *_: pytest.fail("it was understood"))
+    monkeypatch.setenv("DEEPAAS_V2_MODEL", "")
+    folder = tmp_path / "module"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        [], ["--module", "a", "--module", "b"], ["--module", "a.b:c"], ["--module", "module"],
+        ["--module", "a", "--no-warm"], ["--module", "a", "--python", "p"],
+        ["--module", "a", "--weights", str(tmp_path / "none")],
+        ["--module", "a", "--batch", "many"],
+    ):  # fmt: skip
+        events.main(words)  # it returns
+
+
+def test_other_ways_of_naming_a_module_are_answered_too(line: list[str], tmp_path: Path) -> None:
+    site = write_tiny(tmp_path / "site")
+    at = line.index("tiny-function")
+    with RuntimeApi([*line[:at], "tiny_function.api", *line[at + 1 :]], PYTHONPATH=str(site)) as api:
+        assert api.ask(event("fine"))["volvox"]["outcomes"][0]["kind"] == ""

@@ -169,7 +169,7 @@ def told(doing: str) -> Iterator[None]:
         Unavailable: If asking again may help.
         InvalidInput: If AWS refuses.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
     try:
         yield
@@ -180,6 +180,11 @@ def told(doing: str) -> Iterator[None]:
         ) from error
     except ClientError as error:
         raise _ours(doing, error) from error
+    except EndpointConnectionError as error:
+        raise Unavailable(
+            f"AWS did not answer when asked to {doing} ({error}); look whether the network leads there, and whether "
+            "the region in that address is one of AWS (AWS_DEFAULT_REGION, or settings.region)"
+        ) from error
     except BotoCoreError as error:
         raise Unavailable(f"AWS did not answer when asked to {doing} ({type(error).__name__}: {error})") from error
 
@@ -193,7 +198,8 @@ def _ours(doing: str, error: Exception) -> VolvoxError:
             + (f"; allow {action[1]}" if action else f" ({said[:200]})")
         )
     if _KEYS.search(code):
-        return InvalidInput(f"AWS does not take these credentials to {doing} ({code}); set others")
+        region = " A region that is not enabled for the account says so too." if "Unrecognized" in code else ""
+        return InvalidInput(f"AWS does not take these credentials to {doing} ({code}); set others.{region}")
     if _AGAIN.search(code):
         return Unavailable(f"AWS cannot {doing} now ({code}: {said[:200]})")
     return InvalidInput(f"AWS refuses to {doing}: {said[:400] or code}")

@@ -89,6 +89,15 @@ class BatchObjects:
                 if one["jobDefinitionArn"] != definition:
                     self._batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
 
+    def drift(self, function: Function) -> str:
+        """What keeps jobs of the function from being begun, in a sentence; empty: nothing."""
+        name = name_of(function.name)
+        with told(f"look at {name} on Batch"):
+            for what, there in (("job queue", self._queue(name)), ("compute environment", self._environment(name))):
+                if there is None or there.get("state") == "DISABLED":
+                    return f"the {what} {name} is {'not there' if there is None else 'disabled'}"
+            return "" if self._definitions(name) else f"the job definition {name} is not there"
+
     def remove(self, function: Function) -> None:
         """Remove all of it, jobs that wait or run first; what is not there is passed over.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from volvox.errors import Unavailable
 from volvox.functions.definition import Function
 from volvox.runtimes.aws.account import Account, code_of, section, told
 from volvox.runtimes.aws.batch_objects import BatchObjects
@@ -58,10 +59,17 @@ class BatchEngine:
         if self._nodes:
             override = {"targetNodes": f"0:{self._nodes - 1}", **overrides}
             overrides = {"nodeOverrides": {"nodePropertyOverrides": [override]}}
+        from botocore.exceptions import ClientError
+
         with told("submit a job to Batch"):
-            return self._batch.submit_job(
-                jobName=name[:128], jobQueue=self._queue, jobDefinition=self._definition, **overrides
-            )["jobId"]  # fmt: skip
+            try:
+                return self._batch.submit_job(
+                    jobName=name[:128], jobQueue=self._queue, jobDefinition=self._definition, **overrides
+                )["jobId"]
+            except ClientError as error:
+                if why := self._why_closed():
+                    raise Unavailable(f"{why}; volvox functions check NAME --repair opens it again") from error
+                raise
 
     def look(self, identifier: str) -> Seen | None:
         """As `jobs.Engine.look`."""
@@ -88,6 +96,18 @@ class BatchEngine:
             found = self._batch.describe_jobs(jobs=[identifier])["jobs"]
         name = found[0].get("container", {}).get("logStreamName") if found else None
         return stream_log(self._account, _LOG_GROUP, str(name)) if name else ""
+
+    def _why_closed(self) -> str:
+        """Why the queue takes no jobs; empty: it does, or nobody can tell."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self._batch.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
+        except ClientError:
+            return ""
+        if not found:
+            return f"the job queue {self._queue} is gone"
+        return f"the job queue {self._queue} is disabled" if found[0].get("state") == "DISABLED" else ""
 
     @property
     def _batch(self) -> Any:

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
+from volvox.functions.routes import route_of
 from volvox.runtimes.aws import direct, roles, triggers
 from volvox.runtimes.aws.account import Account, name_of, told
+from volvox.runtimes.aws.api_gateway import Api
+from volvox.runtimes.aws.batch_objects import BatchObjects
 from volvox.runtimes.aws.images import check_architecture, looked_at
 from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects
 from volvox.runtimes.aws.limits import beyond_lambda, mode_for, size_of
@@ -26,6 +29,7 @@ _ACTIONS = {
     "ecs": ("ecs:RegisterTaskDefinition", "ecs:RunTask", "ecs:DescribeTasks", "ecs:StopTask", "ec2:DescribeSubnets"),
 }  # fmt: skip
 _ALWAYS = ("iam:GetRole", "iam:CreateRole", "iam:PutRolePolicy", "iam:PassRole")
+_OF_ROUTES = ("apigateway:GET", "apigateway:POST", "apigateway:PUT", "apigateway:DELETE", "lambda:AddPermission")
 _OF_BUCKETS = ("sqs:CreateQueue", "sqs:ReceiveMessage", "s3:PutBucketNotification", "s3:GetBucketNotification")
 
 
@@ -77,6 +81,10 @@ def drifted(account: Account, function: Function) -> list[str]:
             found.append(triggers.queue_drift(account, function))
             arn = triggers.queue_arn(account, function.name)
             found += triggers.drift(account, function, "QueueConfigurations", arn)
+    if "batch" in function.runtime:
+        found.append(BatchObjects(account, "").drift(function))
+    if live is not None and (route := route_of(function)):
+        found.append(Api(LambdaObjects(account, ""), function).drift(route))
     return [one for one in found if one]
 
 
@@ -173,6 +181,8 @@ def _permissions(account: Account, function: Function) -> Iterator[Finding]:
     actions = [*_ALWAYS, *(one for part in parts for one in _ACTIONS[part])]
     if triggers.watched(function):
         actions += _OF_BUCKETS
+    if function.runtime in ("lambda", "lambda-batch") and route_of(function):
+        actions += _OF_ROUTES
     try:
         arn = account.client("sts").get_caller_identity()["Arn"]
         if ":root" in arn:

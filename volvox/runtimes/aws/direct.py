@@ -13,7 +13,6 @@ from volvox.functions.secrecy import is_reference
 from volvox.places.addresses import parsed
 from volvox.runner.direct import FUNCTION
 from volvox.runtimes.aws import payloads
-from volvox.runtimes.aws.account import section
 from volvox.runtimes.aws.scratch import Scratch
 from volvox.runtimes.interface import Outcome
 
@@ -56,17 +55,6 @@ def told(function: Function, scratch: Scratch | None) -> dict[str, Any]:
         "name": function.name, "inputs": inputs, "event": event, "call": call,
         "scratch": scratch.as_told() if scratch else None,
     }  # fmt: skip
-
-
-def address_of(function: Function) -> tuple[bool, bool]:
-    """Whether the function has an address of its own, and whether it is open to everybody.
-
-    SCAR's `api_gateway.name` asks for one; it is open only if `api_gateway.method.authorizationType` says NONE.
-    """
-    given = section(function, "api_gateway")
-    method = given.get("method")
-    kind = method.get("authorizationType") if isinstance(method, dict) else ""
-    return bool(given.get("name")), str(kind).upper() == "NONE"
 
 
 def _inputs(function: Function) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Functions on Amazon ECS: a task for the calls that come together, on Fargate or on machines of a cluster.
+"""Functions on Amazon ECS, on Fargate or on machines of a cluster: a task for the calls that come together.
 
-Settings, all below `ecs`: `cluster` (the account's default one), `launch_type` (FARGATE, EC2), `subnets`,
-`security_group_ids`, `environment.Variables`.
+With `min_scale` it is a service, whose tasks stay (`volvox.runtimes.aws.ecs_services`). Its settings are those of
+`volvox.runtimes.aws.ecs_settings`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from volvox.errors import InvalidInput, Unavailable
 from volvox.functions.definition import Function
 from volvox.identity import digest_of
+from volvox.runner.queued import QUEUE
 from volvox.runtimes.aws.account import (
     DIGEST,
     OWNER,
@@ -24,13 +25,17 @@ from volvox.runtimes.aws.account import (
     told,
     unless_missing,
 )
+from volvox.runtimes.aws.ecs_services import EcsServices, ServiceEngine
+from volvox.runtimes.aws.ecs_settings import cluster_of, launch_type, network_of
 from volvox.runtimes.aws.images import wanted_architecture
 from volvox.runtimes.aws.job_runtime import JobRuntime
-from volvox.runtimes.aws.jobs import Seen
+from volvox.runtimes.aws.jobs import Engine, Seen
 from volvox.runtimes.aws.limits import container_size, fargate_size
-from volvox.runtimes.aws.network import subnets_and_groups
+from volvox.runtimes.aws.scratch import needed
+from volvox.runtimes.aws.threads import off
 
 _CONTAINER = "function"
+_STOP_SECONDS = 120  # that a task of a service has to answer what it is at; ECS takes no more
 _BEGUN = ("RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED")
 
 
@@ -42,11 +47,6 @@ class EcsRuntime(JobRuntime):
 
     def refuse(self, function: Function) -> None:
         """As `JobRuntime.refuse`."""
-        if function.scaling.min_scale:
-            raise InvalidInput(
-                f"function {function.name!r} wants {function.scaling.min_scale} instances always, which on ECS would "
-                "be a service; here it runs tasks, which end with their calls: say min_scale: 0, or name runtime lambda"
-            )
         if launch_type(function) == "FARGATE" and function.resources.gpus:
             raise InvalidInput(
                 f"function {function.name!r} asks for a GPU, which Fargate has not: say ecs.launch_type: EC2, with a "
@@ -56,9 +56,10 @@ class EcsRuntime(JobRuntime):
     def ensure(self, account: Account, function: Function, image: str, role: str) -> dict[str, str]:
         """As `JobRuntime.ensure`."""
         ecs, name = account.client("ecs"), name_of(function.name)
-        cluster = str(section(function, "ecs").get("cluster") or "")
-        group = f"/aws/ecs/{name}"
-        wanted = definition_of(account, function, image, role, group)
+        cluster, group = cluster_of(function), f"/aws/ecs/{name}"
+        services = EcsServices(account, self.owner)
+        work = services.ensure_queue(function) if function.scaling.min_scale else ""
+        wanted = definition_of(account, function, image, role, group, work=work)
         digest = digest_of(wanted)
         with told(f"make the task definition {name}"):
             found = ecs.describe_clusters(clusters=[cluster or "default"])["clusters"]
@@ -69,29 +70,54 @@ class EcsRuntime(JobRuntime):
                     )
                 ecs.create_cluster(clusterName="default")
             _ensure_group(account, group)
-            for arn in self._definitions(account, name):
-                told_ = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
-                if {one["key"]: one["value"] for one in told_.get("tags", [])}.get(DIGEST) == digest:
-                    return {"cluster": cluster, "definition": arn, "group": group}
-            made = [{"key": key, "value": value} for key, value in tags(function.name, self.owner, digest).items()]
-            arn = ecs.register_task_definition(family=name, tags=made, **wanted)["taskDefinition"]["taskDefinitionArn"]
-        return {"cluster": cluster, "definition": str(arn), "group": group}
+            arn = next((one for one in self._definitions(account, name) if _digest_at(ecs, one) == digest), "")
+            if not arn:
+                made = [{"key": key, "value": text} for key, text in tags(function.name, self.owner, digest).items()]
+                definition = ecs.register_task_definition(family=name, tags=made, **wanted)["taskDefinition"]
+                arn = str(definition["taskDefinitionArn"])
+        return {"cluster": cluster, "definition": arn, "group": group, "work": work}
 
     def keep(self, account: Account, function: Function, made: Mapping[str, str]) -> None:
-        """As `JobRuntime.keep`."""
+        """As `JobRuntime.keep`; a service goes over to what was made, or ends where none is wanted any more."""
         ecs, name = account.client("ecs"), name_of(function.name)
+        services = EcsServices(account, self.owner)
+        if made.get("work"):
+            services.ensure(function, made["definition"], network_of(account, function))
+        else:
+            services.remove(function)
         with told(f"tidy up the task definition {name}"):
             for arn in self._definitions(account, name):
                 if arn != made["definition"]:
                     ecs.deregister_task_definition(taskDefinition=arn)
 
-    def engine(self, account: Account, function: Function, made: Mapping[str, str]) -> EcsEngine:
-        """As `JobRuntime.engine`."""
+    def prover(self, account: Account, function: Function, made: Mapping[str, str]) -> Engine:
+        """As `JobRuntime.prover`: a task beside the service, which answers with the version before meanwhile."""
         return EcsEngine(account, function, made, self.owner)
+
+    def engine(self, account: Account, function: Function, made: Mapping[str, str]) -> Engine:
+        """As `JobRuntime.engine`."""
+        if made.get("work"):
+            return ServiceEngine(account, function, dict(made), needed(account, function))
+        return EcsEngine(account, function, made, self.owner)
+
+    async def scale(self, name: str, instances: int) -> None:
+        """Of a service have so many tasks at least; else as `JobRuntime.scale`.
+
+        Raises:
+            NotFound: If it is not deployed here.
+            InvalidInput: If that is more than its `max_scale`.
+            Unavailable: If AWS does not answer.
+        """
+        await super().scale(name, instances)
+        function = self.function(name)
+        if function.scaling.min_scale:
+            account = Account.of(function, "batch", "ecs", "lambda")
+            await off(lambda: EcsServices(account, self.owner).scale(function, instances))
 
     def unmake(self, account: Account, function: Function) -> None:
         """As `JobRuntime.unmake`; the cluster stays."""
         ecs, name = account.client("ecs"), name_of(function.name)
+        EcsServices(account, self.owner).remove(function)
         with told(f"remove the task definition {name}"):
             for arn in self._definitions(account, name):
                 ecs.deregister_task_definition(taskDefinition=arn)
@@ -114,21 +140,17 @@ class EcsEngine:
     def __init__(self, account: Account, function: Function, made: Mapping[str, str], owner: str) -> None:
         """Run tasks of the definition that was made for a function."""
         self._account, self._made, self._owner = account, made, owner
-        self._kind, given = launch_type(function), section(function, "ecs")
-        self._subnets: list[str] = list(given.get("subnets") or [])
-        self._groups: list[str] = list(given.get("security_group_ids") or [])
+        self._kind, self._function = launch_type(function), function
+        self._network: dict[str, Any] = {}
 
     def submit(self, name: str, variables: dict[str, str]) -> str:
         """As `jobs.Engine.submit`."""
-        self._subnets, self._groups = subnets_and_groups(self._account, self._subnets, self._groups)
-        network: dict[str, Any] = {"subnets": self._subnets, "securityGroups": self._groups}
-        if self._kind == "FARGATE":
-            network["assignPublicIp"] = "ENABLED"  # else it reaches neither ECR nor S3
+        self._network = self._network or network_of(self._account, self._function)
         environment = [{"name": key, "value": value} for key, value in variables.items()]
         with told("run a task on ECS"):
             answer = self._ecs.run_task(
                 **self._where, taskDefinition=self._made["definition"], launchType=self._kind, count=1,
-                networkConfiguration={"awsvpcConfiguration": network}, startedBy=name[:36],
+                networkConfiguration=self._network, startedBy=name[:36],
                 overrides={"containerOverrides": [{"name": _CONTAINER, "environment": environment}]},
                 tags=[{"key": OWNER, "value": self._owner}],
             )  # fmt: skip
@@ -170,20 +192,10 @@ class EcsEngine:
         return self._account.client("ecs")
 
 
-def launch_type(function: Function) -> str:
-    """FARGATE, or EC2 where the definition says so.
-
-    Raises:
-        InvalidInput: If it says something else.
-    """
-    kind = str(section(function, "ecs").get("launch_type") or "FARGATE").upper()
-    if kind not in ("FARGATE", "EC2"):
-        raise InvalidInput(f"ecs.launch_type is {kind}; give FARGATE or EC2")
-    return kind
-
-
-def definition_of(account: Account, function: Function, image: str, role: str, group: str) -> dict[str, Any]:
-    """A task definition, as ECS is asked to register it."""
+def definition_of(
+    account: Account, function: Function, image: str, role: str, group: str, *, work: str = ""
+) -> dict[str, Any]:
+    """A task definition, as ECS is asked to register it; of a service whose tasks take calls from the queue `work`."""
     needs, kind = function.resources, launch_type(function)
     cpu, memory = container_size(function)
     if kind == "FARGATE":
@@ -197,6 +209,9 @@ def definition_of(account: Account, function: Function, image: str, role: str, g
             "options": {"awslogs-group": group, "awslogs-region": account.region, "awslogs-stream-prefix": _CONTAINER},
         },
     }  # fmt: skip
+    if work:
+        container["environment"].append({"name": QUEUE, "value": work})
+        container["stopTimeout"] = _STOP_SECONDS
     if needs.gpus:
         container["resourceRequirements"] = [{"type": "GPU", "value": str(needs.gpus)}]
     found: dict[str, Any] = {
@@ -208,6 +223,12 @@ def definition_of(account: Account, function: Function, image: str, role: str, g
     if kind == "FARGATE" and needs.storage_mb:
         found["ephemeralStorage"] = {"sizeInGiB": max(21, -(-needs.storage_mb // 1024))}
     return found
+
+
+def _digest_at(ecs: Any, arn: str) -> str:
+    """What a task definition was made of."""
+    told_ = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
+    return {one["key"]: one["value"] for one in told_.get("tags", [])}.get(DIGEST, "")
 
 
 def seen_of(task: Mapping[str, Any]) -> Seen:

@@ -111,6 +111,10 @@ class JobRuntime:
         """Remove what `ensure` made at other times than this, where that is not of use any more."""
         raise NotImplementedError
 
+    def prover(self, account: Account, function: Function, made: Mapping[str, str]) -> Engine:
+        """What starts the container by which a new version is proven, beside those that answer."""
+        return self.engine(account, function, made)
+
     def memory_mb(self, function: Function) -> int:
         """What a call may use; 0: what its container has."""
         return function.resources.memory_mb or 0
@@ -160,7 +164,7 @@ class JobRuntime:
             try:
                 made = await off(lambda: self._ensured(function, tell))
                 if new and prove and function.model:
-                    await self._proved(self._made(function, version, made.engine), tell)
+                    await self._proved(self._made(function, version, made.engine, proves=True), tell)
             except (InvalidInput, ModuleFailed, NotFound):
                 with contextlib.suppress(VolvoxError):  # nothing of it is left: it never answered
                     await off(lambda: self._forget(function, before))
@@ -332,12 +336,13 @@ class JobRuntime:
         found.cold_seconds = max(one.started_seconds for one in outcomes)
         return [replace(one, version=found.version) for one in outcomes]
 
-    def _made(self, function: Function, version: str, engine: Mapping[str, str]) -> Deployed:
+    def _made(self, function: Function, version: str, engine: Mapping[str, str], *, proves: bool = False) -> Deployed:
         account = self._account(function)
         scratch: Scratch = needed(account, function)
+        starts = (self.prover if proves else self.engine)(account, function, engine)
         jobs = Jobs(
-            function, account, self.engine(account, function, engine), scratch, self.folder / function.name,
-            self._secret, off, self.memory_mb(function),
+            function, account, starts, scratch, self.folder / function.name, self._secret, off,
+            self.memory_mb(function),
         )  # fmt: skip
         return Deployed(function, version, jobs, dict(engine))
 

@@ -30,7 +30,9 @@ from volvox.runtimes.aws.scratch import Scratch
 from volvox.runtimes.interface import Call, InstanceState, Kind, Outcome
 from volvox.runtimes.scripts import Secret, resolved
 
-_LOOK_SECONDS = (0.5, 10.0)  # between two looks, first and longest
+_LOOK_SECONDS = (0.5, 10.0)  # between two looks at the job, first and longest
+_REPLY_SECONDS = (0.1, 5.0)  # and for its reply, which is there before its engine says that it has ended
+_PATIENCE = 0.05  # of the time that it is waited for already, and no less
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class Jobs:
         running = Running(told["id"], Seen("SUBMITTED"), time.time())
         self.running.add(running)
         try:
-            seen = await self._ended(running, calls)
+            seen, reply = await self._ended(running, calls, f"{told['folder']}/{REPLY}")
         except asyncio.CancelledError:
             if self.let_go:
                 raise
@@ -172,7 +174,7 @@ class Jobs:
             raise
         finally:
             self.running.discard(running)
-        found = await self.off(lambda: self._outcomes(calls, told, seen))
+        found = await self.off(lambda: self._outcomes(calls, told, seen, reply))
         await self.off(lambda: self._tidy(told, note))
         return found
 
@@ -205,32 +207,44 @@ class Jobs:
             return None
         return told if self.engine.look(told["id"]) is not None else None
 
-    async def _ended(self, running: Running, calls: Sequence[Call]) -> Seen:
-        """Wait for its end; what it waits for meanwhile goes into the calls' logs."""
+    async def _ended(self, running: Running, calls: Sequence[Call], key: str) -> tuple[Seen, Any]:
+        """Wait for its reply, or for its end: what it was at, and the reply, or None."""
+        began = looked = time.monotonic()
         pause, said = _LOOK_SECONDS[0], ""
-        while True:
-            try:
-                seen = await self.off(lambda: self.engine.look(running.identifier))
-            except Unavailable:
-                seen = running.seen  # asked again: it goes on meanwhile
-            if seen is None:
-                return Seen("GONE", ended=True, failed=True, reason="nobody knows it any more")
-            if seen.state != running.seen.state:
-                running.since, pause = time.time(), _LOOK_SECONDS[0]
-            running.seen = seen
+        seen = await self._look(running)
+        while not seen.ended:
             line = f"{seen.state}{f': {seen.reason}' if seen.reason else ''}"
-            if line != said and not seen.begun and not seen.ended:
+            if line != said and not seen.begun:
                 said = line
                 self._tell(calls, line)
-            if seen.ended:
-                return seen
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.2, _LOOK_SECONDS[1])
+            with contextlib.suppress(VolvoxError):  # it is read once more when the job has ended
+                if (reply := await self.off(lambda: self.scratch.read(key))) is not None:
+                    return seen, reply
+            now = time.monotonic()
+            first, longest = _REPLY_SECONDS
+            await asyncio.sleep(min(longest, max(first, (now - began) * _PATIENCE), max(0.0, looked + pause - now)))
+            if time.monotonic() >= looked + pause:
+                looked, before = time.monotonic(), seen.state
+                seen = await self._look(running)
+                pause = _LOOK_SECONDS[0] if seen.state != before else min(pause * 1.2, _LOOK_SECONDS[1])
+        return seen, await self.off(lambda: self.scratch.read(key))
+
+    async def _look(self, running: Running) -> Seen:
+        """What it is at now; what it was at before, while nobody can tell."""
+        try:
+            seen = await self.off(lambda: self.engine.look(running.identifier))
+        except Unavailable:
+            return running.seen  # asked again: it goes on meanwhile
+        if seen is None:
+            seen = Seen("GONE", ended=True, failed=True, reason="nobody knows it any more")
+        if seen.state != running.seen.state:
+            running.since = time.time()
+        running.seen = seen
+        return seen
 
     def _outcomes(
-        self, calls: Sequence[Call], told: dict[str, str], seen: Seen
+        self, calls: Sequence[Call], told: dict[str, str], seen: Seen, reply: Any
     ) -> tuple[list[Outcome], dict[str, Any]]:
-        reply = self.scratch.read(f"{told['folder']}/{REPLY}")
         if reply is not None:
             by_job = {one["job"]: one for one in reply["volvox"]["outcomes"]}
             for log in {one["log"] for one in by_job.values() if one.get("log")}:

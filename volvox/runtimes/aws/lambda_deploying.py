@@ -9,9 +9,11 @@ from pathlib import Path
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
+from volvox.functions.routes import route_of
 from volvox.runtimes import answers
 from volvox.runtimes.aws import direct, images, invoking, proving, roles, script_images, triggers
 from volvox.runtimes.aws.account import Account, is_missing, name_of, section, told, unless_missing
+from volvox.runtimes.aws.api_gateway import STATEMENT, Api
 from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects, Wanted
 from volvox.runtimes.aws.limits import beyond_lambda, size_of
 from volvox.runtimes.aws.scratch import needed, scratch_of
@@ -68,8 +70,8 @@ def deploy(
     objects, scratch = LambdaObjects(account, owner), scratch_of(account, function)
     straight = function.trigger == "direct"
     variables = _variables(function)
-    addressed, open_to_all = direct.address_of(function)
-    if straight or addressed:
+    route = route_of(function)
+    if straight or route:
         variables |= direct.variables(function, needed(account, function) if straight else None)
     dead_letters = roles.dead_letters_of(account, function)
     prefix = f"{scratch.bucket}/{scratch.prefix}" if scratch else ""
@@ -92,11 +94,14 @@ def deploy(
             tell(changed)
     if not straight:
         objects.ensure_concurrency(wanted.name, 0)
-    if addressed:
-        url = objects.ensure_url(wanted.name, open_to_all)
-        tell(f"it answers at {url}, {'to everybody' if open_to_all else 'to who may call it (AWS_IAM)'}")
+    api = Api(objects, function)
+    if route:
+        tell(
+            f"it answers at {api.ensure(route)}, {'to everybody' if route.is_open else 'to who may call it (AWS_IAM)'}"
+        )
     else:
-        objects.remove_url(wanted.name)
+        api.remove()
+        objects.remove_permission(wanted.name, STATEMENT)
     return Made(account, live, tuple(proof.instances), proof.cold_seconds, queue)
 
 
@@ -136,7 +141,9 @@ def remove(account: Account, function: Function, owner: str, elsewhere: Function
     if elsewhere is None:
         triggers.remove_queue(account, function.name)
     triggers.remove_queue(account, function.name, direct.DEAD)
-    LambdaObjects(account, owner).remove(name)
+    objects = LambdaObjects(account, owner)
+    Api(objects, function).remove()
+    objects.remove(name)
     group = f"/aws/lambda/{name}"
     with told(f"remove the log {group}"), unless_missing():
         account.client("logs").delete_log_group(logGroupName=group)

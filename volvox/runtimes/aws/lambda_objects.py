@@ -35,7 +35,6 @@ ALIAS = "live"
 _ROLE_SECONDS = 40.0  # until IAM has told everybody of a new role
 _ACTIVE_SECONDS = 300.0
 _LOOK_SECONDS = 0.5
-_EVERYBODY = "everybody"
 _KEPT_VERSIONS = 2  # the one that answers, and the one before
 
 
@@ -203,9 +202,10 @@ class LambdaObjects:
     def ensure_permission(self, name: str, statement: str, principal: str, source: str) -> None:
         """Let another service call the alias: S3 for a bucket, an API for its route."""
         with told(f"let {principal} call {name}"):
-            if any(one.get("Sid") == statement and source in json.dumps(one) for one in self._statements(name)):
+            there = [one for one in self._statements(name) if one.get("Sid") == statement]
+            if any(source in json.dumps(one) for one in there):
                 return
-            with unless_missing():
+            if there:
                 self._lambda.remove_permission(FunctionName=name, StatementId=statement, Qualifier=ALIAS)
             more = {"SourceAccount": self.account.id} if principal == "s3.amazonaws.com" else {}
             self._lambda.add_permission(
@@ -213,40 +213,11 @@ class LambdaObjects:
                 SourceArn=source, Qualifier=ALIAS, **more,
             )  # fmt: skip
 
-    def ensure_url(self, name: str, open_to_all: bool) -> str:
-        """The address by which the alias is called over HTTP: by who may (AWS_IAM), or by everybody."""
-        from botocore.exceptions import ClientError
-
-        kind, where = "NONE" if open_to_all else "AWS_IAM", {"FunctionName": name, "Qualifier": ALIAS}
-        with told(f"give {name} an address"):
-            try:
-                there = self._lambda.get_function_url_config(**where)
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-                there = self._lambda.create_function_url_config(**where, AuthType=kind)
-            if there["AuthType"] != kind:
-                there = self._lambda.update_function_url_config(**where, AuthType=kind)
-        if open_to_all:
-            self._allow_all(name)
-        else:
-            with told(f"close the address of {name}"), unless_missing():
-                if any(one.get("Sid") == _EVERYBODY for one in self._statements(name)):
-                    self._lambda.remove_permission(FunctionName=name, StatementId=_EVERYBODY, Qualifier=ALIAS)
-        return str(there["FunctionUrl"])
-
-    def remove_url(self, name: str) -> None:
-        """Take the address away; nothing if there is none."""
-        from botocore.exceptions import ClientError
-
-        with told(f"take the address of {name} away"):
-            try:
-                self._lambda.get_function_url_config(FunctionName=name, Qualifier=ALIAS)
-            except ClientError as error:
-                if is_missing(error):
-                    return
-                raise
-            self._lambda.delete_function_url_config(FunctionName=name, Qualifier=ALIAS)
+    def remove_permission(self, name: str, statement: str) -> None:
+        """Take back what `ensure_permission` let another service do; nothing if it never did."""
+        with told(f"take back who may call {name}"), unless_missing():
+            if any(one.get("Sid") == statement for one in self._statements(name)):
+                self._lambda.remove_permission(FunctionName=name, StatementId=statement, Qualifier=ALIAS)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -264,14 +235,6 @@ class LambdaObjects:
             if is_missing(error):
                 return []
             raise
-
-    def _allow_all(self, name: str) -> None:
-        with told(f"open the address of {name}"):
-            if not any(one.get("Sid") == _EVERYBODY for one in self._statements(name)):
-                self._lambda.add_permission(
-                    FunctionName=name, StatementId=_EVERYBODY, Action="lambda:InvokeFunctionUrl", Principal="*",
-                    Qualifier=ALIAS, FunctionUrlAuthType="NONE",
-                )  # fmt: skip
 
     def _function(self, name: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError

@@ -67,6 +67,9 @@ def policy(account: Account, function: Function, scratch: str) -> dict[str, Any]
         statements.append(_allow(["s3:ListBucket"], buckets))  # without it a missing object is told as forbidden
     if dead_letters := dead_letters_of(account, function):
         statements.append(_allow(["sqs:SendMessage", "sns:Publish"], [dead_letters]))
+    if function.runtime == "ecs" and function.scaling.min_scale:
+        work = account.arn("sqs", name_of(function.name, "work"))
+        statements.append(_allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"], [work]))
     if section(function, "lambda", "vpc"):
         network = ["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"]
         statements.append(_allow(network, ["*"]))

@@ -34,17 +34,18 @@ def of_script(function: Function) -> Source:
         recipe = {"script": function.script, "command": list(function.command)}
         digest = digest_of(["function image", base["Id"], _runner_digest(), recipe])
         found = api.images(filters={"label": f"{_DIGEST_LABEL}={digest}"}, quiet=True)
-        image = found[0] if found else _built(api, function.image, base["Id"], recipe, digest)
+        image = found[0] if found else _built(api, function.image, base, recipe, digest)
         _name(api, image, function.name, digest)
         here = inspected(api, image)
         assert here is not None
         return source_here(here, digest)
 
 
-def _built(api: Any, name: str, base: str, recipe: dict[str, Any], digest: str) -> str:
+def _built(api: Any, name: str, base: dict[str, Any], recipe: dict[str, Any], digest: str) -> str:
     """The image with our runner in it."""
+    user = str(base.get("Config", {}).get("User") or "")
     try:
-        return _build(api, name, _dockerfile(base, digest), recipe)
+        return _build(api, name, _dockerfile(base["Id"], user, digest), recipe)
     except _NoPython:
         raise InvalidInput(
             f"the image {name} has no `python3` from 3.8 on, which answers AWS' events there: add one to the image, or "
@@ -77,14 +78,20 @@ def _unname(api: Any, names: list[str]) -> None:
             api.remove_image(name)
 
 
-def _dockerfile(base: str, digest: str) -> str:
-    """The text of the Dockerfile; bytecode is written in it, as Lambda's disk is read-only."""
+def _dockerfile(base: str, user: str, digest: str) -> str:
+    """The text of the Dockerfile.
+
+    Bytecode is written in it, of the runner and of what it imports: Lambda's disk is read-only, and images of Python
+    come without that of the standard library, so each cold start would compile it.
+    """
     return (
         f"FROM {base}\n"
+        "USER 0\n"
         f"COPY runner {INSIDE}\n"
         f'RUN ["python3", "-c", "{_CHECK}"]\n'
-        f'RUN ["python3", "-m", "compileall", "-q", "{INSIDE}"]\n'
-        f'ENTRYPOINT ["python3", "{INSIDE}/container.py"]\n'
+        f'RUN ["python3", "{INSIDE}/container.py", "imported"]\n'
+        + (f"USER {user}\n" if user else "")
+        + f'ENTRYPOINT ["python3", "{INSIDE}/container.py"]\n'
         "CMD []\n"
         f'LABEL {_DIGEST_LABEL}="{digest}"\n'  # the last step: no image on the way to this one is taken for it
     )

@@ -190,5 +190,13 @@ def on_aws(function: str) -> list[str]:
     found += [f"job queue {name}" for one in batch.describe_job_queues()["jobQueues"] if one["jobQueueName"] == name]
     definitions = batch.describe_job_definitions(jobDefinitionName=name, status="ACTIVE")["jobDefinitions"]
     found += [f"job definition {one['jobDefinitionArn']}" for one in definitions]
-    tasks = boto3.client("ecs").list_task_definitions(familyPrefix=name, status="ACTIVE")["taskDefinitionArns"]
-    return found + [f"task definition {arn}" for arn in tasks]
+    ecs = boto3.client("ecs")
+    tasks = ecs.list_task_definitions(familyPrefix=name, status="ACTIVE")["taskDefinitionArns"]
+    found += [f"task definition {arn}" for arn in tasks]
+    if ecs.describe_clusters(clusters=["default"])["clusters"]:
+        services = ecs.describe_services(cluster="default", services=[name])["services"]
+        found += [f"service {name}" for one in services if one["status"] == "ACTIVE"]
+    bounds = boto3.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="ecs")
+    ours = [one["ResourceId"] for one in bounds["ScalableTargets"] if one["ResourceId"].endswith(f"/{name}")]
+    apis = boto3.client("apigateway").get_rest_apis(limit=500)["items"]
+    return [*found, *(f"bounds {one}" for one in ours), *(f"API {one['id']}" for one in apis if one["name"] == name)]

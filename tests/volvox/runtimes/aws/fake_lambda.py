@@ -142,27 +142,6 @@ class FakeLambda:
         self._write("remove_permission")
         found["policy"] = [one for one in found["policy"] if one["Sid"] != StatementId]
 
-    def get_function_url_config(self, FunctionName, Qualifier):
-        found = self._get(FunctionName, "GetFunctionUrlConfig").get("url")
-        if not found:
-            raise missing("GetFunctionUrlConfig")
-        return dict(found)
-
-    def create_function_url_config(self, FunctionName, Qualifier, AuthType):
-        self._write("create_function_url_config")
-        url = {"FunctionUrl": "https://x.lambda-url.eu-west-1.on.aws/", "AuthType": AuthType}
-        self._get(FunctionName, "CreateFunctionUrlConfig")["url"] = url
-        return dict(url)
-
-    def update_function_url_config(self, FunctionName, Qualifier, AuthType):
-        self._write("update_function_url_config")
-        self.functions[FunctionName]["url"]["AuthType"] = AuthType
-        return dict(self.functions[FunctionName]["url"])
-
-    def delete_function_url_config(self, FunctionName, Qualifier):
-        self._write("delete_function_url_config")
-        del self.functions[FunctionName]["url"]
-
     def get_function_concurrency(self, FunctionName):
         return {"ReservedConcurrentExecutions": self._get(FunctionName, "x").get("most")}
 

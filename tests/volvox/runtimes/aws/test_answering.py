@@ -103,6 +103,7 @@ FAILED = Seen("FAILED", ended=True, failed=True, reason="CannotPullContainerErro
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "_LOOK_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(jobs_module, "_REPLY_SECONDS", (0.0, 0.0))
 
 
 def made(folder: Path, engine: Engine) -> Jobs:

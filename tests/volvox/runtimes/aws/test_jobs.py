@@ -6,7 +6,7 @@ import pytest
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
-from volvox.runtimes.aws import batch_runtime, ecs_runtime
+from volvox.runtimes.aws import batch_runtime, ecs_runtime, ecs_settings
 from volvox.runtimes.aws.batch_objects import kind_of, needs_of
 from volvox.runtimes.aws.jobs import Seen, how_it_ended
 from volvox.runtimes.aws.limits import fargate_size
@@ -92,14 +92,12 @@ def test_what_fargate_has_not_goes_to_machines_of_ec2() -> None:
     )
 
 
-def test_ecs_refuses_what_would_be_a_service_or_needs_a_gpu_on_fargate(tmp_path) -> None:
+def test_ecs_refuses_what_needs_a_gpu_on_fargate(tmp_path) -> None:
     runtime = ecs_runtime.EcsRuntime(tmp_path, None)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="service"):
-        runtime.refuse(Function(name="f", model="m", scaling={"min_scale": 1}))  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="GPU"):
         runtime.refuse(Function(name="f", model="m", resources={"gpus": 1}))  # type: ignore[arg-type]
     runtime.refuse(
         Function(name="f", model="m", resources={"gpus": 1}, settings={"ecs": {"launch_type": "EC2"}})  # type: ignore[arg-type]
     )
     with pytest.raises(InvalidInput, match="MOON"):
-        ecs_runtime.launch_type(Function(name="f", model="m", settings={"ecs": {"launch_type": "moon"}}))
+        ecs_settings.launch_type(Function(name="f", model="m", settings={"ecs": {"launch_type": "moon"}}))

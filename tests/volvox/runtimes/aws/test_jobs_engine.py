@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import boto3
 import pytest
 
-from tests.volvox.runtimes.aws.cloud import Cloud, only
+from tests.volvox.runtimes.aws.cloud import Cloud, Killed, only
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.runtimes.aws import checks
@@ -163,11 +164,85 @@ def test_what_lambda_cannot_finish_goes_to_batch_once(cloud: Cloud, settings: di
         outcomes = await made.invoke(cloud.name, [quick, slow])
         assert [one.kind for one in outcomes] == ["", ""], outcomes
         assert cloud.objects() == {"out/a.txt.txt": "CONTENT", "out/b.txt.txt": "TAKES"}
-        jobs = boto3.client("batch").list_jobs(jobQueue=f"volvox-{cloud.name}", jobStatus="SUCCEEDED")
-        assert len(jobs["jobSummaryList"]) == 1
+        batch, queue = boto3.client("batch"), f"volvox-{cloud.name}"
+        jobs = await asyncio.to_thread(  # the reply is there a moment before Batch says that the job has ended
+            cloud.until, lambda: batch.list_jobs(jobQueue=queue, jobStatus="SUCCEEDED")["jobSummaryList"]
+        )
+        assert len(jobs) == 1
         assert slow.log is not None and "it goes to Batch" in slow.log.read_text()
         await made.remove(cloud.name)
         await made.close()
 
     asyncio.run(test())
     assert cloud.left() == [] and cloud.objects(".volvox/") == {}
+
+
+def everything(cloud: Cloud) -> list[str]:
+    """What there is of the function, by its name and by its tags; revisions of one thing are not told apart.
+
+    ECS keeps services and task definitions that were removed, with their tags; of these only active ones count.
+    """
+    tagged = boto3.client("resourcegroupstaggingapi").get_paginator("get_resources")
+    wanted = [{"Key": "volvox:function", "Values": [cloud.name]}]
+    found = [
+        one["ResourceARN"] for page in tagged.paginate(TagFilters=wanted) for one in page["ResourceTagMappingList"]
+    ]
+    arns = [one for one in found if ":task-definition/" not in one and ":service/" not in one]
+    return sorted(re.sub(r":\d+$", "", one) for one in (*cloud.left(), *arns))
+
+
+@pytest.mark.parametrize(("kind", "least"), [("batch", 0), ("ecs", 0), ("ecs", 1)], ids=["batch", "ecs", "service"])
+@pytest.mark.parametrize(
+    "numbers", [(2, 4, 6), pytest.param(range(1, 100), marks=pytest.mark.soak)], ids=["some", "all"]
+)
+def test_killed_at_any_write_and_run_again_it_is_complete_and_nothing_is_orphaned(
+    cloud: Cloud,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    kind: str,
+    least: int,
+    numbers: Iterable[int],
+) -> None:
+    cloud.watch(monkeypatch)
+    first, second = (
+        cloud.function(kind, script=f"echo {text}", settings=settings, scaling={"min_scale": least, "max_scale": 2})
+        for text in ("one", "two")
+    )
+
+    async def deployed_(function: Function, dies_at: int = 0) -> bool:
+        cloud.writes.clear()
+        cloud.dies_at = dies_at
+        made = RUNTIMES[kind](cloud.folder / "runtime", cloud.models)
+        try:
+            await made.deploy(function, version=function.version)
+        except Killed:
+            return False
+        finally:
+            cloud.dies_at = 0
+            await made.close()
+        return True
+
+    async def test(number: int) -> bool:
+        await deployed_(first)
+        wanted = everything(cloud)
+        await RUNTIMES[kind](cloud.folder / "runtime", cloud.models).remove(cloud.name)
+        assert everything(cloud) == []
+        for function in (first, second):  # made for the first time, then changed
+            if await deployed_(function, number):
+                if function is first:
+                    await RUNTIMES[kind](cloud.folder / "runtime", cloud.models).remove(cloud.name)
+                    return False
+                continue
+            await deployed_(function)
+            assert everything(cloud) == wanted, number
+            await deployed_(function)
+            assert cloud.writes == [], "deployed twice nothing is written"
+        await RUNTIMES[kind](cloud.folder / "runtime", cloud.models).remove(cloud.name)
+        assert everything(cloud) == [], number
+        return True
+
+    number = 0
+    for number in numbers:
+        if not asyncio.run(test(number)):
+            break
+    assert number > 5

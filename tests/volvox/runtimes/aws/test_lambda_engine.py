@@ -94,7 +94,8 @@ def test_killed_at_any_write_and_run_again_it_is_complete_and_removable(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, trigger: str, numbers: Iterable[int]
 ) -> None:
     cloud.watch(monkeypatch)
-    function = cloud.function("lambda", script=SCRIPT, trigger=trigger)
+    settings = {"api_gateway": {"name": "api"}} if trigger == "direct" else {}
+    function = cloud.function("lambda", script=SCRIPT, trigger=trigger, settings=settings)
 
     async def test(number: int) -> bool:
         cloud.writes.clear()
@@ -114,6 +115,11 @@ def test_killed_at_any_write_and_run_again_it_is_complete_and_removable(
         again = runtime(cloud)
         if number % 2:  # removed at once, nothing is left; else deployed again, it answers
             await again.deploy(function, version=function.version)
+            assert len(cloud.left()) == len(set(cloud.left())), "nothing is there twice"
+            assert len([one for one in cloud.left() if one.startswith("API")]) == (1 if trigger == "direct" else 0)
+            cloud.writes.clear()
+            await again.deploy(function, version=function.version)
+            assert cloud.writes == [], "deployed twice nothing is written"
             outcome = only(await again.invoke(cloud.name, [cloud.call("in/a.txt")]))
             assert outcome.kind == "", outcome
         await again.remove(cloud.name)

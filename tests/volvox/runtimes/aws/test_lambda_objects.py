@@ -130,27 +130,6 @@ def test_an_environment_beyond_what_lambda_takes_is_refused_before_anything_is_m
     assert fake.writes == []
 
 
-def test_its_address_is_closed_unless_the_file_opens_it_and_each_step_is_written_once() -> None:
-    fake = FakeLambda()
-    made(fake, ONE)
-    here = objects(fake)
-    before = len(fake.writes)
-    here.remove_url(NAME)
-    assert len(fake.writes) == before
-    url = here.ensure_url(NAME, open_to_all=False)
-    assert here.ensure_url(NAME, open_to_all=False) == url and fake.functions[NAME]["url"]["AuthType"] == "AWS_IAM"
-    assert fake.writes[before:] == ["create_function_url_config"]
-    here.ensure_url(NAME, open_to_all=True)
-    here.ensure_url(NAME, open_to_all=True)
-    assert fake.writes[before + 1 :] == ["update_function_url_config", "add_permission"]
-    (statement,) = fake.functions[NAME]["policy"]
-    assert (statement["Principal"], statement["FunctionUrlAuthType"]) == ("*", "NONE")
-    here.ensure_url(NAME, open_to_all=False)
-    assert fake.functions[NAME]["policy"] == [] and fake.functions[NAME]["url"]["AuthType"] == "AWS_IAM"
-    here.remove_url(NAME)
-    assert "url" not in fake.functions[NAME]
-
-
 def test_who_may_call_it_and_how_often_is_written_once() -> None:
     fake = FakeLambda()
     made(fake, ONE)

@@ -19,22 +19,33 @@ from volvox.runtimes.aws import images, script_images
 
 pytestmark = pytest.mark.docker
 
-NAME = f"t-{uuid.uuid4().hex[:10]}"
+NAME = f"t-{uuid.uuid4().hex[:10]}"  # an engine may be another run's too, and images are named after their function
 SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH"; echo; command -v python3 || echo none\n'
 
 
 @pytest.fixture
-def base() -> Iterator[str]:
-    """The engine's image with a Python; what was made of it is forgotten afterwards."""
-    yield engine_environment(["docker"])["ENGINE_BASE_IMAGE"]
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    told = engine_environment(["docker"])
+    monkeypatch.setenv("ENGINE_BASE_IMAGE", told["ENGINE_BASE_IMAGE"])
+    yield told["ENGINE_BASE_IMAGE"]
     script_images.forget(NAME)
 
 
 @pytest.fixture
 def without_python(base: str) -> Iterator[str]:
     """An image that has a shell and no Python."""
-    name = f"volvox-tests/no-python:{uuid.uuid4().hex[:8]}"
-    text = f'FROM {base}\nRUN rm -f "$(command -v python3)" /usr/bin/python3* /usr/local/bin/python3*\n'
+    yield from made(f'FROM {base}\nRUN rm -f "$(command -v python3)" /usr/bin/python3* /usr/local/bin/python3*\n')
+
+
+@pytest.fixture
+def of_a_user(base: str) -> Iterator[str]:
+    """An image of an ordinary user, whose programs write no bytecode."""
+    yield from made(f"FROM {base}\nENV PYTHONDONTWRITEBYTECODE=1\nUSER 1000:1000\n")
+
+
+def made(text: str) -> Iterator[str]:
+    """An image of this Dockerfile."""
+    name = f"volvox-tests/script-base:{uuid.uuid4().hex[:8]}"
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as archive:
         entry = tarfile.TarInfo("Dockerfile")
@@ -96,3 +107,15 @@ def test_an_image_that_is_not_there_and_one_without_a_script_are_told(base: str)
         built("127.0.0.1:5000/volvox-tests/no-such-image:1")
     with pytest.raises(InvalidInput, match="neither a script nor a command"):
         built(base, script="")
+
+
+def test_nothing_is_compiled_at_a_cold_start_and_the_image_keeps_its_user(of_a_user: str) -> None:
+    made = built(of_a_user)
+    line = ["docker", "run", "--rm", "-e", "PYTHONDONTWRITEBYTECODE=", "--entrypoint", "python3", made.id, "-v"]
+    words = [*line, f"{script_images.INSIDE}/container.py", "imported"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    read = [line for line in done.stderr.splitlines() if line.startswith("# code object from")]
+    assert len(read) > 50 and [line for line in read if not line.endswith(".pyc'")] == []
+    told = subprocess.run(["docker", "inspect", "-f", "{{.Config.User}}", made.id], capture_output=True, text=True)
+    assert told.stdout.strip() == "1000:1000"
+    assert answers(made.id)["kind"] == ""
