@@ -8,6 +8,7 @@ import pytest
 
 from volvox.errors import InvalidInput
 from volvox.functions.reading import read
+from volvox.functions.writing import written
 from volvox.runtimes.oscar_cluster.access import Cluster
 from volvox.runtimes.oscar_cluster.settings import OscarSettings
 
@@ -53,6 +54,12 @@ def test_each_function_has_its_cluster_and_only_that(tmp_path: Path) -> None:
     access = there.access(lambda name: {"endpoint": "https://a.example.org", "auth_user": name, "auth_password": "p"})
     assert (access.user, access.password, access.verify) == ("site-a", "p", True) and "p'" not in repr(access)
     assert "clusters.site-a" not in plants.settings["storage_providers"]
+
+
+def test_written_and_read_again_it_is_the_same(tmp_path: Path) -> None:
+    functions = defined(tmp_path, GOOD).functions
+    text, warnings = written(functions)
+    assert warnings == [] and defined(tmp_path, text).functions == functions
 
 
 @pytest.mark.parametrize(
