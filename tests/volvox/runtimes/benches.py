@@ -19,7 +19,8 @@ from volvox.runtimes.kubernetes import KubernetesRuntime, Place
 from volvox.runtimes.local import LocalRuntime
 from volvox.runtimes.pods import manifests
 
-NAME = f"suite-function-{os.getpid()}"  # an account or cluster that several use has no two of one name
+# An account or cluster that several use has no two of one name; processes that a test starts have that of the test.
+NAME = f"suite-function-{os.environ.setdefault('VOLVOX_TESTS_SUITE', str(os.getpid()))}"
 SHARED = f"{NAME}-shared"
 
 
