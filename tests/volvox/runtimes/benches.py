@@ -24,7 +24,8 @@ from volvox.runtimes.oscar import OscarRuntime
 from volvox.runtimes.oscar_cluster.client import OscarCluster
 from volvox.runtimes.pods import manifests
 
-NAME = f"suite-function-{os.getpid()}"  # an account or cluster that several use has no two of one name
+# An account or cluster that several use has no two of one name; processes that a test starts have that of the test.
+NAME = f"suite-function-{os.environ.setdefault('VOLVOX_TESTS_SUITE', str(os.getpid()))}"
 SHARED = f"{NAME}-shared"
 
 

@@ -77,6 +77,8 @@ def deployment(function: Function, settings: PodSettings, *, owner: str, label: 
     }  # fmt: skip
     volumes = [_empty("tmp", function.resources.storage_mb or _TMP_MB)]
     pod = _pod(settings, container, volumes, restart="Always", grace=grace)
+    # A first process has no default for SIGTERM: ended while it starts, it would go on until the grace is over.
+    pod["shareProcessNamespace"] = True
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
