@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -57,11 +58,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 
 OURS = "app.kubernetes.io/managed-by=volvox"
+BESIDE_A_JOB = re.compile(r"volvox-[0-9a-f]{12}(-\d+)?")  # functions of other tests have pods on the cluster, too
 
 
 def listed(kind: str) -> list[dict[str, Any]]:
     asked = ["kubectl", "get", kind, "-l", OURS, "-o", "json"]
-    return json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)["items"]
+    found = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)["items"]
+    return [one for one in found if BESIDE_A_JOB.fullmatch(one["metadata"]["name"])]
 
 
 @contextlib.contextmanager
