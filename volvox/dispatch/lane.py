@@ -28,7 +28,8 @@ class Lane:
         runtime: Where it runs.
         charge: What that costs; None: nobody knows.
         groups: What is under way: the task, and the jobs that it does.
-        instances: How many instances were asked for last.
+        instances: How many instances were asked for last, and are there.
+        scaling: While that is asked for; None: it was not yet.
         idle_since: Since when there was less to do than the instances could; `time.monotonic`.
         job_seconds: What a job takes, smoothed.
         start_seconds: What a start takes, smoothed.
@@ -41,6 +42,7 @@ class Lane:
     charge: Charge | None = None
     groups: dict[asyncio.Task[list[Outcome]], list[Job]] = field(default_factory=dict)
     instances: int = 0
+    scaling: asyncio.Task[None] | None = None
     idle_since: float = field(default_factory=time.monotonic)
     job_seconds: float = 0.0
     start_seconds: float = 0.0
