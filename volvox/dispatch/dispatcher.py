@@ -194,9 +194,10 @@ class Dispatcher:
         for lane in self._lanes.values():
             if (let_go := getattr(lane.runtime, "let_go", None)) is not None:
                 let_go()  # what goes on elsewhere need not end with us
-        for task in tasks:
+        scaling = [lane.scaling for lane in self._lanes.values() if lane.scaling is not None]
+        for task in (*tasks, *scaling):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *scaling, return_exceptions=True)
         for runtime in {id(lane.runtime): lane.runtime for lane in self._lanes.values()}.values():
             await runtime.close()
         self._resolver.close()
@@ -326,14 +327,22 @@ class Dispatcher:
                 job_seconds=lane.job_seconds, start_seconds=lane.start_seconds, warm=lane.warm,
             )  # fmt: skip
             target = wanted(demand, scaling)
-            if target != lane.instances:
-                try:
-                    await lane.runtime.scale(name, target)
-                    lane.instances = target
-                except VolvoxError as error:
-                    log.error("function %r cannot be scaled to %d: %s", name, target, error)
+            if target != lane.instances and (lane.scaling is None or lane.scaling.done()):
+                lane.scaling = asyncio.create_task(self._scaled(name, lane, target))
+
+    async def _scaled(self, name: str, lane: Lane, target: int) -> None:
+        """Beside the jobs: instances that take long to start hold up no other function, nor what has some already."""
+        try:
+            await lane.runtime.scale(name, target)
+            lane.instances = target
+        except VolvoxError as error:
+            log.error("function %r cannot be scaled to %d: %s", name, target, error)
+        except Exception:
+            log.exception("function %r cannot be scaled to %d", name, target)
 
     async def _drained(self, lane: Lane) -> None:
+        if lane.scaling is not None:
+            lane.scaling.cancel()
         if lane.groups:
             await asyncio.wait([*lane.groups])
 

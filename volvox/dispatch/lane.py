@@ -31,7 +31,8 @@ class Lane:
         begun: When each of these was begun; `time.monotonic`.
         waiting: Jobs that wait for an instance, as they were counted last.
         warm: Whether its schedule wants it warm.
-        instances: How many instances were asked for last.
+        instances: How many instances were asked for last, and are there.
+        scaling: While that is asked for; None: it was not yet.
         idle_since: Since when there was less to do than the instances could; `time.monotonic`.
         job_seconds: What a job takes, smoothed.
         start_seconds: What a start takes, smoothed.
@@ -47,6 +48,7 @@ class Lane:
     waiting: int = 0
     warm: bool = False
     instances: int = 0
+    scaling: asyncio.Task[None] | None = None
     idle_since: float = field(default_factory=time.monotonic)
     job_seconds: float = 0.0
     start_seconds: float = 0.0

@@ -191,9 +191,9 @@ class ServedRuntime:
                 raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
             told = found.servers.scale
             found.servers.scale = Scale(instances, told.most, told.idle_seconds)
-            await found.servers.have(instances)
-            if found.servers.ready < instances and found.servers.reason:
-                raise ModuleFailed(found.servers.reason)
+        await found.servers.have(instances)  # a new version need not wait for these
+        if found.servers.ready < instances and found.servers.reason and self._all.get(name) is found:
+            raise ModuleFailed(found.servers.reason)
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
         """As `Runtime.logs`; of servers that run, what they have printed by now."""

@@ -290,3 +290,21 @@ def test_a_function_whose_runtime_is_not_here_is_refused(site: Site) -> None:
             await dispatcher.deploy(Applied(function(site, runtime="lambda"), "v1"))
 
     asyncio.run(check())
+
+
+def test_instances_that_take_long_to_start_hold_up_no_job(site: Site) -> None:
+    class Starting(Tame):
+        async def scale(self, name: str, instances: int) -> None:
+            await super().scale(name, instances)
+            await asyncio.sleep(600)
+
+    async def check() -> None:
+        async with dispatching(site, Starting(seconds=0.5), scaling={"max_scale": 2, "batch": 1}) as here:
+            for number in range(24):
+                here.drop(f"{number}.png")
+            await here.until(lambda: here.runtime.scaled)
+            here.drop("later.png")
+            assert {job.state for job in await here.ended(25)} == {"SUCCEEDED"}
+            assert len(here.runtime.scaled) == 1, "one is asked for at a time"
+
+    asyncio.run(check())

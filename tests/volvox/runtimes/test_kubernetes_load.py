@@ -19,6 +19,7 @@ from tests.volvox.dispatch.conftest import Site, site
 from tests.volvox.dispatch.whole import Whole, whole
 from tests.volvox.runtimes.tiny import TinyModels, image_of
 from tests.volvox.runtimes.tiny_image import name_of
+from volvox.functions import registry
 from volvox.functions.definition import Function
 from volvox.inbox import ENDED
 from volvox.runtimes.kubernetes import KubernetesRuntime
@@ -28,7 +29,8 @@ __all__ = ["site"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.k8s]
 
-KILL_SECONDS = 3.0
+KILL_SECONDS = 8.0  # on average; a new pod takes about so long on a busy machine, and is killed while it starts too
+DEPLOY_SECONDS = 300.0  # of a version whose pods are killed while it is proven
 RETRIES = {"attempts": 30, "first_pause_seconds": 0.2, "longest_pause_seconds": 1}
 
 
@@ -90,7 +92,8 @@ def through(
             killing = asyncio.create_task(killer.run())
             try:
                 await here.until(lambda: ended(here) >= files // 3, 60 + 2 * files)
-                await here.apply(versions[1])
+                await asyncio.to_thread(registry.apply, site.home, versions[1])
+                await here.answering(here.version(versions[1]), DEPLOY_SECONDS)
                 for name in later:
                     await asyncio.to_thread(here.drop, name, content)
                 await here.ended(files, 60 + 2 * files)
