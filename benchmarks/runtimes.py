@@ -220,10 +220,10 @@ async def _row(site: Site, name: str, rounds: int) -> Row:
     try:
         await runtime.deploy(function, version=function.version)
         await _timed(site, runtime, function)  # connections and clients of here are made once, whatever comes
-        for number in range(rounds):
+        for _ in range(rounds):
             row.bare.append(await asyncio.to_thread(_bare(site, name)))
             row.load.append(await asyncio.to_thread(_load, site, name))
-            busy = await _none_warm(runtime, function, number)
+            busy = await _none_warm(runtime, function)
             seconds, outcome = await _timed(site, runtime, function)
             assert outcome.started_seconds or name in ("batch", "ecs"), f"{name} had an instance: {outcome}"
             row.cold.append(seconds)
@@ -258,12 +258,14 @@ async def _timed(site: Site, runtime: Runtime, function: Function) -> tuple[floa
     return seconds, outcome
 
 
-async def _none_warm(runtime: Runtime, function: Function, number: int) -> list[asyncio.Task[Any]]:
-    """Have the next call find no instance that is free; what keeps those of Lambda busy is to be waited for."""
+async def _none_warm(runtime: Runtime, function: Function) -> list[asyncio.Task[Any]]:
+    """Have the next call find no instance that is free; what keeps one of Lambda's busy is to be waited for."""
     if function.runtime in ("batch", "ecs"):
         return []  # each call is one container's
     if function.runtime.startswith("lambda"):
-        return await _all_busy(function, number + 2)
+        await runtime.remove(function.name)
+        await runtime.deploy(function, version=function.version)  # with one instance: that which proved itself
+        return [await _busy(function)]
     await runtime.scale(function.name, 0)
     deadline = time.perf_counter() + _PATIENCE
     while (await runtime.status(function.name)).instances:
@@ -273,8 +275,8 @@ async def _none_warm(runtime: Runtime, function: Function, number: int) -> list[
     return []
 
 
-async def _all_busy(function: Function, instances: int) -> list[asyncio.Task[Any]]:
-    """Have every instance of Lambda's at something that takes a while: it ends them when it likes, not when told."""
+async def _busy(function: Function) -> asyncio.Task[Any]:
+    """Have the instance of Lambda's at something that takes a while: Lambda ends it when it likes, not when told."""
     import boto3
 
     from volvox.runtimes.aws import invoking
@@ -282,10 +284,9 @@ async def _all_busy(function: Function, instances: int) -> list[asyncio.Task[Any
 
     account, name = Account.of(function, "lambda"), name_of(function.name)
     live = boto3.client("lambda").get_alias(FunctionName=name, Name="live")["FunctionVersion"]
-    busy = [asyncio.create_task(asyncio.to_thread(invoking.hold, account, function.name, live, 4.0))
-            for _ in range(instances)]  # fmt: skip
-    await asyncio.sleep(1.5)
-    return busy
+    task = asyncio.create_task(asyncio.to_thread(invoking.hold, account, function.name, live, 6.0))
+    await asyncio.sleep(1.0)
+    return task
 
 
 def _load(site: Site, name: str) -> float:
