@@ -33,6 +33,7 @@ from typing import Any
 
 from benchmarks import bare_runtimes as bare
 from benchmarks.bench import Bench
+from volvox.errors import VolvoxError
 from volvox.functions.definition import Function
 from volvox.runtimes import Call, Outcome, Runtime
 from volvox.runtimes.models import Model, Models, published
@@ -65,6 +66,7 @@ class Row:
         bare: Of the engine alone.
         load: Of the model alone, imported and warmed.
         skipped: Why nothing was measured; empty: it was.
+        failed: What went wrong meanwhile, or empty.
     """
 
     name: str
@@ -73,6 +75,12 @@ class Row:
     bare: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
     skipped: str = ""
+    failed: str = ""
+
+    @property
+    def told(self) -> bool:
+        """Whether it was measured to its end."""
+        return not self.skipped and not self.failed
 
     @property
     def adds(self) -> float:
@@ -136,11 +144,11 @@ def main() -> int:
         parser.error(f"there is no runtime {', '.join(unknown)}; name some of {', '.join(NAMES)}")
     with tempfile.TemporaryDirectory(prefix="volvox-bench-") as place:
         rows = _measured(Path(place), names, options.rounds, options.home)
-    broken = [row.name for row in rows if not row.skipped and row.adds > LIMIT_SECONDS]
+    broken = [row.name for row in rows if row.failed or (row.told and row.adds > LIMIT_SECONDS)]
     print(table(rows))
     print(f"over the limit of {LIMIT_SECONDS:g} s: {', '.join(broken) or 'nothing'}")
     if options.json:
-        told = [{**vars(row), **({} if row.skipped else {"adds": row.adds})} for row in rows]
+        told = [{**vars(row), **({"adds": row.adds} if row.told else {})} for row in rows]
         print(json.dumps({"rows": told, "limit": LIMIT_SECONDS, "over_the_limit": broken, "load": os.getloadavg()}))
     return int(bool(broken))
 
@@ -149,8 +157,8 @@ def table(rows: list[Row]) -> str:
     """The rows as people read them; medians, in seconds."""
     lines = [f"{'runtime':<14}{'cold':>8}{'warm':>8}{'bare':>8}{'load':>8}{'ours adds':>11}"]
     for row in rows:
-        if row.skipped:
-            lines.append(f"{row.name:<14}left out: {row.skipped}")
+        if not row.told:
+            lines.append(f"{row.name:<14}{f'left out: {row.skipped}' if row.skipped else f'failed: {row.failed}'}")
             continue
         warm = f"{statistics.median(row.warm):8.3f}" if row.warm else f"{'-':>8}"
         cold, engine, load = map(statistics.median, (row.cold, row.bare, row.load))
@@ -220,16 +228,18 @@ async def _row(site: Site, name: str, rounds: int) -> Row:
     try:
         await runtime.deploy(function, version=function.version)
         await _timed(site, runtime, function)  # connections and clients of here are made once, whatever comes
-        for number in range(rounds):
+        for _ in range(rounds):
             row.bare.append(await asyncio.to_thread(_bare(site, name)))
             row.load.append(await asyncio.to_thread(_load, site, name))
-            busy = await _none_warm(runtime, function, number)
+            function, busy = await _none_warm(site, runtime, function)
             seconds, outcome = await _timed(site, runtime, function)
             assert outcome.started_seconds or name in ("batch", "ecs"), f"{name} had an instance: {outcome}"
             row.cold.append(seconds)
             if name not in ("batch", "ecs"):
                 row.warm.append((await _timed(site, runtime, function))[0])
             await asyncio.gather(*busy)
+    except (VolvoxError, AssertionError, OSError) as error:
+        row.failed = f"{type(error).__name__}: {error}"
     finally:
         await runtime.remove(function.name)
         await runtime.close()
@@ -258,23 +268,30 @@ async def _timed(site: Site, runtime: Runtime, function: Function) -> tuple[floa
     return seconds, outcome
 
 
-async def _none_warm(runtime: Runtime, function: Function, number: int) -> list[asyncio.Task[Any]]:
-    """Have the next call find no instance that is free; what keeps those of Lambda busy is to be waited for."""
+async def _none_warm(site: Site, runtime: Runtime, function: Function) -> tuple[Function, list[asyncio.Task[Any]]]:
+    """Have the next call of a function find no instance that is free.
+
+    Of Lambda that is another function each time, whose only instance, that which proved itself, is kept busy meanwhile:
+    Lambda ends instances when it likes, not when told.
+    """
     if function.runtime in ("batch", "ecs"):
-        return []  # each call is one container's
+        return function, []  # each call is one container's
     if function.runtime.startswith("lambda"):
-        return await _all_busy(function, number + 2)
+        await runtime.remove(function.name)
+        function = site.function(function.runtime)
+        await runtime.deploy(function, version=function.version)
+        return function, [await _busy(function)]
     await runtime.scale(function.name, 0)
     deadline = time.perf_counter() + _PATIENCE
     while (await runtime.status(function.name)).instances:
         assert time.perf_counter() < deadline, "its instances do not end"
         await asyncio.sleep(0.1)
     await asyncio.sleep(1.0)  # what ended is cleared away
-    return []
+    return function, []
 
 
-async def _all_busy(function: Function, instances: int) -> list[asyncio.Task[Any]]:
-    """Have every instance of Lambda's at something that takes a while: it ends them when it likes, not when told."""
+async def _busy(function: Function) -> asyncio.Task[Any]:
+    """Have an instance of Lambda's be at something for a while."""
     import boto3
 
     from volvox.runtimes.aws import invoking
@@ -282,10 +299,9 @@ async def _all_busy(function: Function, instances: int) -> list[asyncio.Task[Any
 
     account, name = Account.of(function, "lambda"), name_of(function.name)
     live = boto3.client("lambda").get_alias(FunctionName=name, Name="live")["FunctionVersion"]
-    busy = [asyncio.create_task(asyncio.to_thread(invoking.hold, account, function.name, live, 4.0))
-            for _ in range(instances)]  # fmt: skip
-    await asyncio.sleep(1.5)
-    return busy
+    task = asyncio.create_task(asyncio.to_thread(invoking.hold, account, function.name, live, 6.0))
+    await asyncio.sleep(1.0)
+    return task
 
 
 def _load(site: Site, name: str) -> float:
