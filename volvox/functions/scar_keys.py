@@ -123,20 +123,16 @@ SIBLINGS: Table = {
     },
     "api_gateway": {
         **_AT,
-        "name": Kept(
-            said, "an address that calls the function over HTTP; counts on runtime lambda, and under /v1/apis/ here"
-        ),
+        "name": Kept(said, "an address that calls the function over HTTP; counts on lambda and at /v1/apis/"),
         "http_method": Kept(
             choice("ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"),
-            "the method that address takes; counts on runtime lambda, and under /v1/apis/ here",
+            "the method that address takes; counts on lambda and at /v1/apis/",
         ),
-        "method": Kept(anything, "who may call that address; counts on runtime lambda, and under /v1/apis/ here"),
-        "integration": Kept(
-            anything, "how that address calls the function; counts on runtime lambda, and under /v1/apis/ here"
-        ),
-        "path_part": Kept(said, "a part of that address; counts on runtime lambda, and under /v1/apis/ here"),
-        "stage_name": Kept(said, "a part of that address; counts on runtime lambda, and under /v1/apis/ here"),
-        "endpoint": Kept(said, "the form of that address; counts on runtime lambda, and under /v1/apis/ here"),
+        "method": Kept(anything, "who may call that address; counts on lambda and at /v1/apis/"),
+        "integration": Kept(anything, "how that address calls the function; counts on lambda and at /v1/apis/"),
+        "path_part": Kept(said, "a part of that address; counts on lambda and at /v1/apis/"),
+        "stage_name": Kept(said, "a part of that address; counts on lambda and at /v1/apis/"),
+        "endpoint": Kept(said, "the form of that address; counts on lambda and at /v1/apis/"),
     },
     "cloudwatch": {
         **_AT,
