@@ -269,6 +269,7 @@ def test_files_of_a_bucket_are_answered_by_one_run_on_the_pool(lake: Lake, tmp_p
     assert all(b"alice-secret" not in path.read_bytes() for path in kept(lake.installation.home))
 
 
+@pytest.mark.soak
 def test_a_container_that_is_killed_is_begun_again_and_writes_nothing_twice(lake: Lake, tmp_path: Path) -> None:
     drop = lake.drop("weigh-again", 40, tmp_path, seconds=0.2)
     until(lambda: len(drop.written()) >= 6, 120, drop.said)
