@@ -35,7 +35,10 @@ from volvox.records import ModelVersion, Verdict
 from volvox.settings import Home
 
 pytestmark = [pytest.mark.cycle, pytest.mark.ceph, pytest.mark.docker, pytest.mark.timeout(900)]
-KINDS = [pytest.param("kubernetes", marks=pytest.mark.k8s), pytest.param("ecs", marks=pytest.mark.aws)]
+KINDS = [
+    pytest.param("kubernetes", marks=pytest.mark.k8s),
+    pytest.param("ecs", marks=[pytest.mark.aws, pytest.mark.soak]),
+]
 ENGINES = {"kubernetes": ["docker", "k8s", "ceph"], "ecs": ["docker", "aws", "ceph"]}
 
 SCALES = """
