@@ -191,7 +191,14 @@ def everything(cloud: Cloud) -> list[str]:
     return sorted(re.sub(r":\d+$", "", one) for one in (*cloud.left(), *arns))
 
 
-@pytest.mark.parametrize(("kind", "least"), [("batch", 0), ("ecs", 0), ("ecs", 1)], ids=["batch", "ecs", "service"])
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [
+        pytest.param("batch", 0, id="batch"),
+        pytest.param("ecs", 0, id="ecs", marks=pytest.mark.soak),
+        pytest.param("ecs", 1, id="service", marks=pytest.mark.soak),
+    ],
+)
 @pytest.mark.parametrize(
     "numbers", [(2, 4, 6), pytest.param(range(1, 100), marks=pytest.mark.soak)], ids=["some", "all"]
 )
