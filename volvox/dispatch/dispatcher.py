@@ -27,6 +27,7 @@ from volvox.dispatch.resolving import Resolver
 from volvox.dispatch.work import forget
 from volvox.elasticity.policy import Demand, wanted
 from volvox.errors import InvalidInput, VolvoxError
+from volvox.functions import registry
 from volvox.functions.definition import Function
 from volvox.inbox import Inbox, Job
 from volvox.pricing.charges import Charge
@@ -85,7 +86,7 @@ class Dispatcher:
         self.deploying: dict[str, str] = {}  # functions whose version is started and tried, and their runtimes
         self._inbox_thread = ThreadPoolExecutor(1, "inbox")
         self._threads = ThreadPoolExecutor(_THREADS, "places")
-        self._resolver = Resolver(inbox, open_place, self._foreseen)
+        self._resolver = Resolver(inbox, open_place, self._foreseen, self._applied)
         self._doing = Doing(home, inbox, self.holder, open_place, split, self._threads, self._in_turn)
         self._wake, self._arrived = asyncio.Event(), asyncio.Event()
         self._bulks = Bulks(home, inbox, self.holder, way=bulk, doing=self._doing, wake=self._wake.set)
@@ -228,6 +229,9 @@ class Dispatcher:
             return [*{**deployed, **self._expected}.values()]
 
         await self._resolver.run(functions, self._arrived, self._wake.set)
+
+    def _applied(self) -> list[Function]:
+        return [one.filled for one in registry.functions(self.home).values()]
 
     async def _look_for_cancelled(self) -> None:
         if not self._bulks.any and not any(lane.groups for lane in self._lanes.values()):

@@ -56,15 +56,23 @@ class _Asked:
 class Resolver:
     """Turns arrivals into jobs."""
 
-    def __init__(self, inbox: Inbox, open_place: Open, foresee: Foresee = lambda _function, _ahead: {}) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        open_place: Open,
+        foresee: Foresee = lambda _function, _ahead: {},
+        applied: Callable[[], Iterable[Function]] = tuple,
+    ) -> None:
         """Ask places about arrivals.
 
         Args:
             inbox: Where arrivals are found and jobs entered.
             open_place: Opens a URL with a function's credentials.
             foresee: What a job of a function is thought to wait, take and cost that has so many before it.
+            applied: The functions that are applied at this moment; asked before an arrival is forgotten, since who
+                follows what is applied may be a moment behind whoever told of the arrival.
         """
-        self._inbox, self._open, self._foresee = inbox, open_place, foresee
+        self._inbox, self._open, self._foresee, self._applied = inbox, open_place, foresee, applied
         self._places = ThreadPoolExecutor(_PLACES, "arrivals")
         self._askers = ThreadPoolExecutor(_PLACES * _AT_ONCE, "asking")
 
@@ -130,10 +138,10 @@ class Resolver:
 
         One for which there is no function, or no object, is forgotten; one whose place does not answer stays.
         """
-        pairs = [(one, match) for one in waiting for match in matches(known, one.arrival)]
-        wanted = {one.number for one, _ in pairs}
-        for one in waiting:
-            if one.number not in wanted:
+        pairs = _pairs(known, waiting)
+        if strangers := _unmatched(waiting, pairs):
+            pairs += _pairs([*self._applied()], strangers)
+            for one in _unmatched(strangers, pairs):
                 log.info("no function answers %s in %s", one.arrival.key, one.arrival.place)
         asked = self._asked(pairs)
         late: dict[tuple[str, float], set[int]] = defaultdict(set)
@@ -204,3 +212,12 @@ class Resolver:
             return _Asked(waiting, match, trouble=str(error), again_in=_GONE_SECONDS)
         except InvalidInput as error:  # it is this object that cannot be had
             return _Asked(waiting, match, refused=str(error))
+
+
+def _pairs(functions: Sequence[Function], waiting: Iterable[Waiting]) -> list[tuple[Waiting, Match]]:
+    return [(one, match) for one in waiting for match in matches(functions, one.arrival)]
+
+
+def _unmatched(waiting: Iterable[Waiting], pairs: Iterable[tuple[Waiting, Match]]) -> list[Waiting]:
+    matched = {one.number for one, _ in pairs}
+    return [one for one in waiting if one.number not in matched]

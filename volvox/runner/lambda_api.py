@@ -30,6 +30,8 @@ def serve(start: Callable[[], Any], handle: Callable[[dict[str, Any], float], di
     try:
         start()
     except Exception as error:
+        # Lambda may notice that this process ended before it notices what it was told: the log has the reason, too.
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         api.tell(f"{_VERSION}/init/error", _error(error), "Runtime.InitError")
         return 1
     while True:

@@ -175,6 +175,24 @@ def test_objects_that_nobody_may_look_at_yet_are_not_forgotten(
     asyncio.run(check())
 
 
+def test_what_comes_before_a_new_function_was_noticed_waits_for_it(site: Site) -> None:
+    """Whoever told of it has read the registry a moment before the dispatcher did."""
+
+    async def check() -> None:
+        async with dispatching(site) as here:
+            folder = site.source.parent / "of g"
+            folder.mkdir()
+            (folder / "a").write_bytes(b"abc")
+            later = function(site, name="g", inputs=[{"url": str(folder)}])
+            registry.apply(site.home, later)
+            site.inbox.record([Arrival(f"file://{folder}", "a", source="sweep", function="g")])
+            await here.until(lambda: site.inbox.jobs(function="g"))
+            await here.dispatcher.deploy(Applied(later, "v1"))
+            assert [job.state for job in await here.ended()] == ["SUCCEEDED"]
+
+    asyncio.run(check())
+
+
 class Removable(TinyModels):
     """Models that are gone once `gone` is set."""
 

@@ -58,6 +58,8 @@ def test_a_model_that_does_not_start_is_told_to_lambda(line: list[str], tmp_path
         path, told = api.answer()
         assert path.endswith("/init/error") and "these weights cannot be read" in told["errorMessage"]
         assert api.process.wait(20) == 1
+        assert api.process.stdout is not None
+        assert b"these weights cannot be read" in api.process.stdout.read(), "the log says it, too"
 
 
 def test_what_takes_the_command_line_to_be_understood_is_left_to_it(tmp_path: Path, monkeypatch) -> None:
