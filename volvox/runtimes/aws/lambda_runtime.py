@@ -19,10 +19,9 @@ from typing import Any
 from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
-from volvox.identity import digest_of
 from volvox.runtimes import printed
 from volvox.runtimes.aws import direct, invoking, lambda_deploying, triggers
-from volvox.runtimes.aws.account import Account, name_of
+from volvox.runtimes.aws.account import Account, name_of, owner_of
 from volvox.runtimes.aws.beside import elsewhere
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import needed
@@ -85,7 +84,7 @@ class LambdaRuntime:
             secret: What reads a secret that a script's environment names.
         """
         self.folder = folder
-        self.owner = digest_of(str(folder.absolute()))[:16]
+        self.owner = owner_of(folder)
         self._models, self._secret = models, secret
         self._all: dict[str, Deployed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
