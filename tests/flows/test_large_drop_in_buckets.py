@@ -34,7 +34,8 @@ from volvox.inbox import ENDED, Inbox, Job, open_inbox
 from volvox.records import ModelVersion, Verdict
 from volvox.settings import Home
 
-pytestmark = [pytest.mark.cycle, pytest.mark.ceph, pytest.mark.docker, pytest.mark.timeout(900)]
+# As the other tests of these pools; on the local one and on Docker large drops are answered in CI, from folders.
+pytestmark = [pytest.mark.cycle, pytest.mark.ceph, pytest.mark.docker, pytest.mark.soak, pytest.mark.timeout(900)]
 KINDS = [pytest.param("kubernetes", marks=pytest.mark.k8s), pytest.param("ecs", marks=pytest.mark.aws)]
 ENGINES = {"kubernetes": ["docker", "k8s", "ceph"], "ecs": ["docker", "aws", "ceph"]}
 

@@ -118,17 +118,18 @@ def test_jobs_bring_a_node_that_is_told_of_and_goes_when_nothing_is_left(
     service.drop("one.txt", "two.txt")
     until(lambda: cloud.asked() == ["start workers-1"])
     until(lambda: service.states() == ["RUNNABLE", "RUNNING"])
-    assert service.nodes() == {"workers-1": "booting"}
+    until(lambda: service.nodes() == {"workers-1": "booting"})
     (waits,) = site.inbox.jobs(states=["RUNNABLE"])
-    reason = service.volvox("jobs", "show", waits.id)["reason"]
-    assert reason.startswith("a node boots since ")
-    assert reason.endswith(" s (workers-1 of group workers)")
+
+    def reason() -> str:
+        return str(service.volvox("jobs", "show", waits.id)["reason"])
+
+    until(lambda: reason().startswith("a node boots since "))
+    assert reason().endswith(" s (workers-1 of group workers)")
     cloud.works("workers-1", 1)
     cloud.comes("workers-1")
     until(lambda: service.nodes() == {"workers-1": "on"})
-    assert "before it" in service.volvox("jobs", "show", waits.id)["reason"] or service.volvox(
-        "jobs", "show", waits.id
-    )["reason"].startswith("it is the next one")
+    until(lambda: "before it" in (told := reason()) or told.startswith("it is the next one"))
     before = path.read_text()
     path.write_text("least: 7\n")  # what is wrong changes nothing
     until(lambda: "node groups are kept as they were" in service.log())

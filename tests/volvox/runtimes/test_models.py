@@ -129,7 +129,7 @@ def test_it_scales_to_many_and_to_none_and_starts_again_when_it_is_called(run: R
 def test_one_that_has_nothing_to_do_ends_and_calls_that_wait_have_another_one_started(run: Run) -> None:
     async def test(bench: Bench) -> None:
         await bench.deploy(bench.function(scaling={"max_scale": 2, "idle_seconds": 1, "batch": 1}))
-        asked = [asyncio.create_task(bench.ask("sleep 100", timeout_seconds=200)) for _ in range(2)]
+        asked = [asyncio.create_task(bench.ask("sleep 20", timeout_seconds=200)) for _ in range(2)]
         busy = ["busy", "busy"] if bench.grows else ["busy"]
         await bench.until(lambda status: [one.state for one in status.instances] == busy)
         for one in asked:

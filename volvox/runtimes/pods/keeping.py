@@ -24,6 +24,7 @@ _ASK_SECONDS = 2.0
 _AGAIN_SECONDS = (0.5, 2.0)
 _GRACE_SECONDS = 2  # a pod that is ended here has nothing to do
 _SAID_BYTES = 1 << 20
+_TRIES = 5  # to write to an object that others write to as well
 
 log = logging.getLogger(__name__)
 
@@ -188,10 +189,20 @@ class Replicas:
             await self._cluster.create(self._all, manifest)
 
     async def _mended(self, there: dict[str, Any]) -> None:
+        from kubernetes_asyncio.client.exceptions import ApiException
+
         self._there = True
-        if found := differs(self._manifest, there):
+        for left in range(_TRIES, 0, -1):
+            if not (found := differs(self._manifest, there)):
+                return
             log.warning("%s of the deployment %s is not as it was made; it is mended", found, self._name)
-            await self._cluster.replace(self._path, repaired(self._manifest, there))
+            try:
+                await self._cluster.replace(self._path, repaired(self._manifest, there))
+                return
+            except ApiException as error:  # the cluster's controller has written to it meanwhile
+                if error.status != 409 or left == 1:
+                    raise
+            there = await self._cluster.get(self._path)
 
     async def _pods(self) -> list[dict[str, Any]]:
         return await self._cluster.items(looking.pods_path(self._space), self._selector)

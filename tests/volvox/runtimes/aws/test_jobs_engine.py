@@ -131,7 +131,7 @@ def test_one_that_moves_to_another_runtime_keeps_what_both_need(
     cloud: Cloud, settings: dict[str, Any], fails: bool
 ) -> None:
     before = cloud.function("lambda", script=SCRIPT)
-    more = {"scaling": {"max_scale": 1, "min_scale": 1}} if fails else {}
+    more = {"resources": {"gpus": 1}} if fails else {}  # which Fargate has not
     now = cloud.function("ecs" if fails else "batch", script=SCRIPT, settings=settings, **more)
 
     async def test() -> None:
@@ -139,7 +139,7 @@ def test_one_that_moves_to_another_runtime_keeps_what_both_need(
         second = RUNTIMES[now.runtime](cloud.folder / now.runtime, cloud.models)
         await first.deploy(before, version=before.version)
         if fails:
-            with pytest.raises(InvalidInput, match="min_scale"):
+            with pytest.raises(InvalidInput, match="GPU"):
                 await second.deploy(now, version=now.version)
             left, last = before, first
         else:
@@ -191,7 +191,14 @@ def everything(cloud: Cloud) -> list[str]:
     return sorted(re.sub(r":\d+$", "", one) for one in (*cloud.left(), *arns))
 
 
-@pytest.mark.parametrize(("kind", "least"), [("batch", 0), ("ecs", 0), ("ecs", 1)], ids=["batch", "ecs", "service"])
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [
+        pytest.param("batch", 0, id="batch"),
+        pytest.param("ecs", 0, id="ecs", marks=pytest.mark.soak),
+        pytest.param("ecs", 1, id="service", marks=pytest.mark.soak),
+    ],
+)
 @pytest.mark.parametrize(
     "numbers", [(2, 4, 6), pytest.param(range(1, 100), marks=pytest.mark.soak)], ids=["some", "all"]
 )

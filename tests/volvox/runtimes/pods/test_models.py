@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.volvox.runtimes.benches import NAME, Bench, outputs
-from tests.volvox.runtimes.pods.made_up import MadeUp
+from tests.volvox.runtimes.pods.made_up import MadeUp, _refusal
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable
 from volvox.records import Image
 from volvox.runtimes import Call, Runtime
@@ -117,6 +117,25 @@ def test_what_somebody_changed_is_told_and_mended_and_then_there_is_nothing_to_m
         function = bench.function(resources={"memory_mb": 300, "cpu": 0.5})
         await bench.runtime.deploy(function, version=function.version)
         assert await bench.its.doubts(NAME) == [] and (await bench.ask()).kind == ""
+
+    run(test)
+
+
+def test_what_the_cluster_writes_to_meanwhile_is_mended_all_the_same(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: OnMadeUp, cluster: MadeUp) -> None:
+        await bench.deploy(bench.function())
+        cluster.all("deployments")[0]["spec"]["template"]["spec"]["containers"][0]["command"] = ["miner"]
+        conflicts, answer = [1, 1], cluster._one
+
+        def one(method: str, key: tuple[str, str, str], body: dict[str, Any]) -> Any:
+            if method == "PUT" and conflicts:
+                conflicts.pop()
+                return _refusal(409, "Conflict", "the object has been modified")
+            return answer(method, key, body)
+
+        monkeypatch.setattr(cluster, "_one", one)
+        await bench.its.repair(NAME)
+        assert conflicts == [] and await bench.its.doubts(NAME) == []
 
     run(test)
 
