@@ -24,7 +24,7 @@ from volvox.runtimes.aws.jobs import Engine, Jobs
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import Scratch, needed
 from volvox.runtimes.aws.threads import off
-from volvox.runtimes.interface import Call, Instance, Outcome, Status
+from volvox.runtimes.interface import Call, Instance, Outcome, Status, check_scale
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
 from volvox.worker.describing import file_argument
@@ -213,9 +213,7 @@ class JobRuntime:
         """
         if (found := self._there(name)) is None:
             raise NotFound(f"function {name!r} is not deployed on {self.name}")
-        most = found.function.scaling.max_scale
-        if not 0 <= instances <= most:
-            raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+        check_scale(found.function, instances)
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
         """As `Runtime.logs`: what the calls of here printed."""

@@ -27,7 +27,7 @@ from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import needed
 from volvox.runtimes.aws.threads import off
 from volvox.runtimes.aws.warm import Warm
-from volvox.runtimes.interface import Call, Outcome, Status
+from volvox.runtimes.interface import Call, Outcome, Status, check_scale
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
 
@@ -158,9 +158,7 @@ class LambdaRuntime:
             found = self._there(name)
             if found is None:
                 raise NotFound(f"function {name!r} is not deployed in Lambda")
-            most = found.function.scaling.max_scale
-            if not 0 <= instances <= most:
-                raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+            check_scale(found.function, instances)
             if not found.function.model:
                 return
             if (task := self._warming.pop(name, None)) is not None:
