@@ -155,21 +155,33 @@ def show(name: str, version: str, as_json: bool) -> None:
 @functions.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--with-data", is_flag=True, help="Remove the buckets too that were made for it, with all that is in them."
+)
 @_dry_run
 @_json
-def remove(name: str, yes: bool, dry_run: bool, as_json: bool) -> None:
+def remove(name: str, yes: bool, with_data: bool, dry_run: bool, as_json: bool) -> None:
     """Forget a function; its files stay.
 
-    Its versions go too. What lies in its input and output places is not touched.
+    Its versions go too. What lies in its input and output places is not touched, unless --with-data says so: then the
+    buckets go that applying it has made on AWS. Those that were there before stay in any case.
     """
-    from volvox.functions import registry
+    from volvox.functions import data, registry
 
     home = Home.current()
-    registry.get(home, name)  # a wrong name is told before anybody is asked
+    found = registry.get(home, name).function  # a wrong name is told before anybody is asked
+    made = data.made_for(found, home) if with_data else []
+    if dry_run and not as_json:
+        for one in made:
+            click.echo(f"{one} would be removed with all that is in it")
     if not yes and not dry_run:
         if not sys.stdin.isatty():
             raise InvalidInput(f"nobody can be asked whether to remove {name!r}; say --yes")
-        click.confirm(f"Remove function {name!r}? What lies in its places stays.", abort=True)
+        goes = f"{' and '.join(made)} and all that is in it goes" if made else "What lies in its places stays"
+        click.confirm(f"Remove function {name!r}? {goes}.", abort=True)
+    if made and not dry_run:  # first, so that it can be done again if it is refused
+        for one in data.made_for(found, home, remove=True):
+            click.echo(f"removed {one} with all that was in it", err=as_json)
     change = registry.remove(home, name, dry_run=dry_run)
     _print_changes([change], dry_run) if as_json else _tell([change], dry_run)
 

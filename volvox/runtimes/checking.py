@@ -74,6 +74,19 @@ def repair(function: Function, home: Home) -> list[str]:
     raise InvalidInput(f"function {function.name!r} runs on {name}, where there is nothing to repair by hand")
 
 
+def data(function: Function, home: Home, *, remove: bool) -> list[str]:
+    """As `volvox.functions.data.Data`: the buckets that were made for a function on AWS."""
+    name = runtime_of(function, home)
+    if name not in ON_AWS:
+        return []
+    from volvox.runtimes.aws import buckets
+    from volvox.runtimes.aws.account import Account, owner_of
+
+    account = Account.of(function, "batch", "ecs", "lambda")
+    do = buckets.remove if remove else buckets.made_for
+    return [f"bucket {one}" for one in do(account, function, owner_of(home.root / "dispatch" / name))]
+
+
 def _placed(function: Function, name: str) -> Function:
     """The same where `auto` has become a runtime."""
     return function.model_copy(update={"runtime": name})

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from volvox.errors import InvalidInput
+
 if TYPE_CHECKING:  # a serving image reads this file before its first answer, and needs no definitions
     from volvox.functions.definition import Function
 
@@ -181,3 +183,14 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Let go of everything; instances of this process end, those of an engine go on."""
         ...
+
+
+def check_scale(function: Function, instances: int) -> None:
+    """See that a function may have so many instances.
+
+    Raises:
+        InvalidInput: If these are fewer than none, or more than its `max_scale`.
+    """
+    most = function.scaling.max_scale
+    if not 0 <= instances <= most:
+        raise InvalidInput(f"function {function.name!r} has 0 to {most} instances (its max_scale), not {instances}")

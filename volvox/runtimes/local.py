@@ -24,7 +24,7 @@ from volvox.functions.definition import Function
 from volvox.modules import interpreter
 from volvox.runtimes import answers, printed, zygotes
 from volvox.runtimes.instances import Blameless, CallAsk, Instances, Late, Moved
-from volvox.runtimes.interface import Call, Instance, Kind, Outcome, Status
+from volvox.runtimes.interface import Call, Instance, Kind, Outcome, Status, check_scale
 from volvox.runtimes.models import Models
 from volvox.runtimes.printed import Printed
 from volvox.runtimes.scripts import Process, ScriptVersion, Secret, finished
@@ -125,9 +125,7 @@ class LocalRuntime:
             found = self._get(name)
             if isinstance(found, ScriptVersion):
                 return  # a process for each call: there is nothing to keep warm
-            most = found.function.scaling.max_scale
-            if not 0 <= instances <= most:
-                raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+            check_scale(found.function, instances)
             found.instances.scale = replace(found.instances.scale, least=instances)
             await found.instances.have(instances)
             if found.instances.ready < instances and found.instances.reason:

@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 import httpx
 
 from volvox.disks import replace_text
-from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
+from volvox.errors import ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.runtimes import answers, asking, printed
 from volvox.runtimes.asking import Asked
 from volvox.runtimes.images import ImageVersion
 from volvox.runtimes.instances import Moved, Scale
-from volvox.runtimes.interface import Call, Kind, Outcome, Status
+from volvox.runtimes.interface import Call, Kind, Outcome, Status, check_scale
 from volvox.runtimes.models import Model, Models
 from volvox.runtimes.scripts import ScriptVersion, Secret, Start, finished
 from volvox.runtimes.servers import Server, Servers
@@ -186,9 +186,7 @@ class ServedRuntime:
                 raise NotFound(f"function {name!r} is not deployed {self.where}")
             if isinstance(found, ScriptVersion):
                 return
-            most = found.function.scaling.max_scale
-            if not 0 <= instances <= most:
-                raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+            check_scale(found.function, instances)
             told = found.servers.scale
             found.servers.scale = Scale(instances, told.most, told.idle_seconds)
         await found.servers.have(instances)  # a new version need not wait for these

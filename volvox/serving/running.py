@@ -21,6 +21,7 @@ from volvox.serving.logs import LogSettings
 from volvox.serving.offered import Offered
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
 
     from volvox.serving.served import Deployed
@@ -88,7 +89,7 @@ def serve_home(home: Path, host: str, port: int, descriptor: int = -1) -> None:
         app = create_app(home.absolute(), functions=True)
         app.state.services.claim()
         print(f"serving {home} at {_address(listening)}", flush=True)
-        _run(app, listening)
+        _run(lambda: app, listening)
 
 
 def serve_modules(asked: Sequence[Asked], settings: ServeSettings) -> None:
@@ -118,17 +119,21 @@ def serve_modules(asked: Sequence[Asked], settings: ServeSettings) -> None:
 
 
 def _serve(deployed: Sequence[Deployed], settings: ServeSettings, folder: Path, listening: socket.socket) -> None:
-    from volvox.serving.app import create_app
     from volvox.serving.services import Services
 
     services = Services(folder / "serving", settings.limits)
-    app = create_app(folder, settings.limits, services, settings.offered, settings.guard)
     models = [services.serve(one, settings.weights) for one in deployed]
     for one in deployed:
         address = _address(listening) + settings.offered.base_path
         print(f"serving module {one.entry_point} as {one.name} at {address}", flush=True)
 
+    def app() -> Starlette:
+        from volvox.serving.app import create_app
+
+        return create_app(folder, settings.limits, services, settings.offered, settings.guard)
+
     async def start() -> None:
+        services.open()
         for model in models:  # one after the other: together they might not fit into memory while they load
             await model.start()
 
@@ -173,39 +178,61 @@ def _address(listening: socket.socket) -> str:
 
 
 def _run(
-    app: Starlette,
+    made: Callable[[], Starlette],
     listening: socket.socket,
     start: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C: nothing new is taken, what came in is answered, the workers end."""
-    import uvicorn
+    """Serve until SIGTERM or Ctrl-C: nothing new is taken, what came in is answered, the workers end.
+
+    Args:
+        made: Makes the application. What it imports takes as long as many a module: it is called beside `start`.
+        listening: The socket.
+        start: Starts the models.
+    """
     import uvloop
 
-    from volvox.serving.app import HEADERS
-    from volvox.serving.quick import protocol
-
-    services, offered = app.state.services, app.state.offered
-    quick = protocol(services, HEADERS, offered.base_path)
-    config = uvicorn.Config(
-        app, ws="none", log_level="warning", access_log=False, server_header=False,
-        http=quick if offered.predict else "httptools", timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-
     async def serve() -> None:
+        starting = asyncio.ensure_future(start()) if start is not None else None
+        try:
+            server = await asyncio.to_thread(_server, made)
+        except BaseException:
+            if starting is not None:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+            raise
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
         try:
-            if start is not None and server.started:
-                await start()
+            if starting is not None and server.started:
+                await starting
         except BaseException:
             server.should_exit = True
             await serving
             raise
+        finally:
+            if starting is not None and not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
         await serving
 
     # When it has drained, uvicorn raises the signal again: here it ends the program in order, temporary files too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve())
+
+
+def _server(made: Callable[[], Starlette]) -> uvicorn.Server:
+    import uvicorn
+
+    from volvox.serving.app import HEADERS
+    from volvox.serving.quick import protocol
+
+    app = made()
+    services, offered = app.state.services, app.state.offered
+    quick = protocol(services, HEADERS, offered.base_path)
+    config = uvicorn.Config(
+        app, ws="none", log_level="warning", access_log=False, server_header=False,
+        http=quick if offered.predict else "httptools", timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )  # fmt: skip
+    return uvicorn.Server(config)

@@ -69,6 +69,7 @@ class Services:
         self._deploying: dict[str, asyncio.Lock] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._lock: IO[str] | None = None
+        self._open = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -90,11 +91,14 @@ class Services:
         self._lock = lock
 
     def open(self) -> None:
-        """Claim the folder, remove what a killed server left, start in the background what was served before.
+        """Claim the folder, remove what a killed server left, start in the background what was served before; once.
 
         Raises:
             Unavailable: If another server uses the folder.
         """
+        if self._open:
+            return
+        self._open = True
         self.claim()
         shutil.rmtree(self.uploads, ignore_errors=True)
         self.uploads.mkdir()
@@ -113,6 +117,7 @@ class Services:
         await asyncio.gather(*(model.end() for model in self._served.values()), return_exceptions=True)
         if self._lock is not None:
             self._lock.close()
+        self._open = False
 
     # -- what is served ------------------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ import pytest
 
 from tests.volvox.functions.made_up import OSCAR, OWN, SCAR, written
 from volvox.cli.main import run
+from volvox.errors import Unavailable
 from volvox.functions import registry
+from volvox.functions.definition import Function
 from volvox.functions.reading import read
 from volvox.settings import Home
 
@@ -44,6 +46,43 @@ class Volvox:
 @pytest.fixture
 def volvox(capfd: pytest.CaptureFixture[str]) -> Volvox:
     return Volvox(capfd)
+
+
+def test_what_was_made_for_its_data_goes_only_if_that_is_said(
+    catalogue: Home, volvox: Volvox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[str] = []
+
+    def made_for(function: Function, home: Home, *, remove: bool = False) -> list[str]:
+        gone.extend([function.name] if remove else [])
+        return ["bucket films"]
+
+    monkeypatch.setattr("volvox.functions.data.made_for", made_for)
+    path = written(tmp_path, OWN)
+    volvox("apply", path)
+    told = volvox("remove", "digits", "--with-data", "--dry-run")
+    assert told.startswith("bucket films would be removed with all that is in it\n") and gone == []
+    volvox("remove", "digits", "--yes")
+    assert gone == []
+    volvox("apply", path)
+    told = volvox("remove", "digits", "--with-data", "--yes")
+    assert told.startswith("removed bucket films with all that was in it\n") and gone == ["digits"]
+    assert volvox.json("list") == []
+
+
+def test_nothing_is_forgotten_whose_data_cannot_be_removed(
+    catalogue: Home, volvox: Volvox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_for(function: Function, home: Home, *, remove: bool = False) -> list[str]:
+        if remove:
+            raise Unavailable("AWS did not answer when asked to remove the bucket films")
+        return ["bucket films"]
+
+    monkeypatch.setattr("volvox.functions.data.made_for", made_for)
+    volvox("apply", written(tmp_path, OWN))
+    volvox("remove", "digits", "--with-data", "--yes", code=4)
+    assert "bucket films" in volvox.error
+    assert [one["name"] for one in volvox.json("list")] == ["digits"]
 
 
 def test_three_lines_are_applied_listed_shown_and_removed(catalogue: Home, volvox: Volvox, tmp_path: Path) -> None:

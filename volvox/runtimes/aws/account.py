@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from volvox.errors import InvalidInput, Unavailable, VolvoxError
@@ -135,6 +136,11 @@ def name_of(function: str, suffix: str = "") -> str:
     if plain != function or len(plain) > _LONGEST_NAME - 7:
         plain = f"{plain[: _LONGEST_NAME - 16]}-{digest_of(function)[:8]}"
     return f"volvox-{plain}" + (f"-{suffix}" if suffix else "")
+
+
+def owner_of(folder: Path) -> str:
+    """What everything carries that a runtime whose folder this is has made."""
+    return digest_of(str(folder.absolute()))[:16]
 
 
 def tags(function: str, owner: str, digest: str = "") -> dict[str, str]:

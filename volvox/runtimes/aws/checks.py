@@ -11,7 +11,7 @@ from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
 from volvox.functions.checks import Finding
 from volvox.functions.definition import Function
 from volvox.functions.routes import route_of
-from volvox.runtimes.aws import direct, roles, triggers
+from volvox.runtimes.aws import buckets, direct, roles, triggers
 from volvox.runtimes.aws.account import Account, name_of, told
 from volvox.runtimes.aws.api_gateway import Api
 from volvox.runtimes.aws.batch_objects import BatchObjects
@@ -229,19 +229,16 @@ def _quota(account: Account, function: Function) -> Iterator[Finding]:
 def _buckets(account: Account, function: Function) -> Iterator[Finding]:
     from botocore.exceptions import ClientError
 
-    names = {one.bucket for one in triggers.watched(function)}
-    if (scratch := scratch_of(account, function)) is not None:
-        names.add(scratch.bucket)
-    elif function.runtime != "lambda":
+    if scratch_of(account, function) is None and function.runtime != "lambda":
         yield Finding("bucket", False, f"{function.runtime} needs a bucket for what its jobs are told",
                       "name one as settings.bucket")  # fmt: skip
-    for name in sorted(names):
+    for name in buckets.names_of(account, function):
         try:
             account.client("s3").head_bucket(Bucket=name)
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 404:
-                yield Finding("bucket", False, f"there is no bucket {name}", f"aws s3 mb s3://{name}")
+                yield Finding("bucket", False, f"there is no bucket {name}", "it is made when it is applied", made=True)
             else:
                 yield Finding("bucket", False, f"these credentials may not use bucket {name} ({status})",
                               "allow s3:ListBucket")  # fmt: skip

@@ -16,16 +16,15 @@ from typing import Any
 from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
-from volvox.identity import digest_of
 from volvox.runtimes import answers, printed
-from volvox.runtimes.aws import images, proving, roles, script_images, triggers
-from volvox.runtimes.aws.account import Account
+from volvox.runtimes.aws import buckets, images, proving, roles, script_images, triggers
+from volvox.runtimes.aws.account import Account, owner_of
 from volvox.runtimes.aws.beside import elsewhere
 from volvox.runtimes.aws.jobs import Engine, Jobs
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import Scratch, needed
 from volvox.runtimes.aws.threads import off
-from volvox.runtimes.interface import Call, Instance, Outcome, Status
+from volvox.runtimes.interface import Call, Instance, Outcome, Status, check_scale
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
 from volvox.worker.describing import file_argument
@@ -96,7 +95,7 @@ class JobRuntime:
             secret: What reads a secret that a script's environment names.
         """
         self.folder = folder
-        self.owner = digest_of(str(folder.absolute()))[:16]
+        self.owner = owner_of(folder)
         self._models, self._secret = models, secret
         self._all: dict[str, Deployed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -214,9 +213,7 @@ class JobRuntime:
         """
         if (found := self._there(name)) is None:
             raise NotFound(f"function {name!r} is not deployed on {self.name}")
-        most = found.function.scaling.max_scale
-        if not 0 <= instances <= most:
-            raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+        check_scale(found.function, instances)
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
         """As `Runtime.logs`: what the calls of here printed."""
@@ -284,6 +281,8 @@ class JobRuntime:
         scratch = needed(account, function)
         source = images.source_of(function, self._models, model)
         images.check_architecture(function, source)
+        for made in buckets.ensure(account, function, self.owner):
+            tell(f"made the bucket {made}")
         policy = roles.policy(account, function, f"{scratch.bucket}/{scratch.prefix}")
         role = roles.ensure(account, function, self.owner, policy)
         engine = self.ensure(account, function, images.placed(account, function, source, self.owner), role)

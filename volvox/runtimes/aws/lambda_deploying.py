@@ -11,7 +11,7 @@ from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.functions.routes import route_of
 from volvox.runtimes import answers
-from volvox.runtimes.aws import direct, images, invoking, proving, roles, script_images, triggers
+from volvox.runtimes.aws import buckets, direct, images, invoking, proving, roles, script_images, triggers
 from volvox.runtimes.aws.account import Account, is_missing, name_of, section, told, unless_missing
 from volvox.runtimes.aws.api_gateway import STATEMENT, Api
 from volvox.runtimes.aws.lambda_objects import ALIAS, LambdaObjects, Wanted
@@ -67,6 +67,8 @@ def deploy(
         raise InvalidInput(f"Lambda cannot run function {function.name!r}: {said}; name runtime batch")
     images.check_architecture(function, source)
     account = Account.of(function, "lambda")
+    for made in buckets.ensure(account, function, owner):
+        tell(f"made the bucket {made}")
     objects, scratch = LambdaObjects(account, owner), scratch_of(account, function)
     straight = function.trigger == "direct"
     variables = _variables(function)

@@ -19,16 +19,15 @@ from typing import Any
 from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
-from volvox.identity import digest_of
 from volvox.runtimes import printed
 from volvox.runtimes.aws import direct, invoking, lambda_deploying, triggers
-from volvox.runtimes.aws.account import Account, name_of
+from volvox.runtimes.aws.account import Account, name_of, owner_of
 from volvox.runtimes.aws.beside import elsewhere
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import needed
 from volvox.runtimes.aws.threads import off
 from volvox.runtimes.aws.warm import Warm
-from volvox.runtimes.interface import Call, Outcome, Status
+from volvox.runtimes.interface import Call, Outcome, Status, check_scale
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
 
@@ -85,7 +84,7 @@ class LambdaRuntime:
             secret: What reads a secret that a script's environment names.
         """
         self.folder = folder
-        self.owner = digest_of(str(folder.absolute()))[:16]
+        self.owner = owner_of(folder)
         self._models, self._secret = models, secret
         self._all: dict[str, Deployed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -159,9 +158,7 @@ class LambdaRuntime:
             found = self._there(name)
             if found is None:
                 raise NotFound(f"function {name!r} is not deployed in Lambda")
-            most = found.function.scaling.max_scale
-            if not 0 <= instances <= most:
-                raise InvalidInput(f"function {name!r} has 0 to {most} instances (its max_scale), not {instances}")
+            check_scale(found.function, instances)
             if not found.function.model:
                 return
             if (task := self._warming.pop(name, None)) is not None:

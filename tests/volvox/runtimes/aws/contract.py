@@ -17,7 +17,7 @@ from botocore.validate import ParamValidator
 
 from volvox.runtimes.aws.account import Account
 
-_READS = ("Get", "List", "Describe")
+_READS = ("Get", "List", "Describe", "Head")
 
 
 class Killed(BaseException):
