@@ -34,6 +34,7 @@ from volvox.stack import stack
 LIMITS = {"local": 4.0, "docker": 5.0, "kubernetes": 6.0, "ecs": None}
 _HOST = {"docker": {"network_mode": "host"}, "kubernetes": {"host_network": True}, "ecs": {"launch_type": "FARGATE"}}
 _CLUSTER = "volvox-bench"
+_STALLED_SECONDS = 15.0
 _BETWEEN_SECONDS = 2.0  # what the run before left has ended by then
 
 
@@ -162,12 +163,16 @@ async def _once(client: Any, deployment: str) -> tuple[float, float, float]:
         if run.state is not None and run.state.is_final():
             break
         await asyncio.sleep(0.5)
-    states = {state.name: state.timestamp.timestamp() - began for state in await client.read_flow_run_states(run.id)}
+    told = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+    states = {state.name: state.timestamp.timestamp() - began for state in told}
     assert "Running" in states, f"{deployment}: {run.state.name}: {run.state.message}"
     from blocks.store import ObjectStore
 
     left = ObjectStore.local().open().record("runs", str(run.id))
     first = float(left["began"]) - began if left is not None else states["Running"]  # the function's own word
+    if first > _STALLED_SECONDS:  # how that came is worth knowing, whatever the median is
+        steps = ", ".join(f"{state.name} {state.timestamp.timestamp() - began:.1f} s" for state in told)
+        print(f"  {deployment} stalled: {steps}", flush=True)
     return states["Pending"], states["Running"], first
 
 

@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -135,6 +135,20 @@ class Dispatcher:
         if lane:
             await self._drained(lane)
             await lane.runtime.remove(name)
+
+    async def clear(self, name: str, runtimes: Iterable[str]) -> None:
+        """Remove a function where it was deployed before, by an earlier dispatcher.
+
+        Raises:
+            VolvoxError: If an engine does not answer or refuses; what is left is found again.
+        """
+        for runtime in runtimes:
+            await self._runtimes[runtime].remove(name)
+
+    @property
+    def runtimes(self) -> Collection[str]:
+        """Where functions run, by name."""
+        return self._runtimes.keys()
 
     @property
     def lanes(self) -> Mapping[str, Lane]:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from volvox.disks import replace_text
 from volvox.dispatch.dispatcher import Dispatcher
 from volvox.dispatch.doing import Applied
 from volvox.dispatch.lane import as_told
+from volvox.dispatch.leftovers import left_on
 from volvox.dispatch.state import state_file
 from volvox.errors import VolvoxError
 from volvox.functions import registry
@@ -47,15 +48,18 @@ class Following:
         self._home, self._dispatcher, self._model_version = home, dispatcher, model_version
         self._troubles: dict[str, _Trouble] = {}
         self._at_it: dict[str, asyncio.Task[None]] = {}
+        self._left: dict[str, set[str]] = {}  # where functions were when this dispatcher began
+        self._not_before: dict[str, float] = {}  # when to try again to remove them there
         self._told = ""
 
     async def run(self) -> None:
         """Follow until cancelled."""
         seen, looked = "", 0.0
+        self._left = await asyncio.to_thread(left_on, self._home, self._dispatcher.runtimes)
         telling = asyncio.create_task(self._tell())
         try:
             while True:
-                now = await asyncio.to_thread(signature, self._home)
+                now = await asyncio.to_thread(registry.stamp, self._home)
                 if now != seen or time.monotonic() - looked >= _MODEL_SECONDS:
                     seen, looked = now, time.monotonic()
                     try:
@@ -73,12 +77,27 @@ class Following:
         """Begin what differs; one slow start holds up no other function."""
         applied = {name: one.filled for name, one in (await asyncio.to_thread(registry.functions, self._home)).items()}
         self._dispatcher.expect(applied.values())
+        self._follow_left(applied)
         for name in [*self._dispatcher.lanes, *self._troubles]:
             if name not in applied and name not in self._at_it:
                 self._begin(name, self._remove(name))
         for name, function in applied.items():
             if name not in self._at_it:
                 self._begin(name, self._deploy(function))
+
+    def _follow_left(self, applied: Container[str]) -> None:
+        """Begin to remove what functions left that were removed or moved while nobody dispatched."""
+        now = time.monotonic()
+        for name, runtimes in [*self._left.items()]:
+            lane = self._dispatcher.lanes.get(name)
+            there = name in applied or (self._home.root / "functions" / name / "active.json").exists()
+            if name in self._at_it or (there and lane is None):
+                continue  # not before it answers elsewhere
+            if gone := runtimes - ({lane.runtime.name} if lane else set()):
+                if now >= self._not_before.get(name, now):
+                    self._begin(name, self._clear(name, gone))
+            else:
+                del self._left[name]
 
     def _begin(self, name: str, work: Any) -> None:
         task = self._at_it[name] = asyncio.create_task(work)
@@ -87,6 +106,19 @@ class Following:
     async def _remove(self, name: str) -> None:
         self._troubles.pop(name, None)
         await self._dispatcher.remove(name)
+
+    async def _clear(self, name: str, runtimes: set[str]) -> None:
+        try:
+            await self._dispatcher.clear(name, runtimes)
+            self._left[name] -= runtimes
+            log.info("what function %r left on %s is removed", name, ", ".join(sorted(runtimes)))
+        except Exception as error:
+            again = time.monotonic() + _AGAIN_SECONDS
+            if name not in self._not_before:
+                log.error(
+                    "what function %r left on %s is not removed yet: %s", name, ", ".join(sorted(runtimes)), error
+                )
+            self._not_before[name] = again
 
     async def _deploy(self, function: Function) -> None:
         name, wanted = function.name, ""
@@ -120,16 +152,6 @@ class Following:
                     await asyncio.to_thread(replace_text, state_file(self._home), text)
                     self._told = text
             await asyncio.sleep(_TELL_SECONDS)
-
-
-def signature(home: Home) -> str:
-    """Another text whenever a function was applied, activated or removed."""
-    found = []
-    for path in sorted((home.root / "functions").glob("*/active.json")):
-        with contextlib.suppress(OSError):
-            told = path.stat()
-            found.append(f"{path.parent.name} {told.st_mtime_ns} {told.st_ino}")
-    return "\n".join(found)
 
 
 def keep_warm(home: Home, name: str, seconds: float) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from volvox.dispatch.following import signature
 from volvox.dispatch.matching import answers
 from volvox.dispatch.publishing import Open
 from volvox.errors import InvalidInput, VolvoxError
@@ -69,7 +68,7 @@ class Sources:
             self._begin(url, SqsQueue(url, Aside(self._home.folder("dispatch", "aside"))))
         try:
             while True:
-                now = await asyncio.to_thread(signature, self._home)
+                now = await asyncio.to_thread(registry.stamp, self._home)
                 if now != seen:
                     seen = now
                     await self._follow()
