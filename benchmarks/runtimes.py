@@ -112,7 +112,9 @@ class Site:
 
     def function(self, name: str) -> Function:
         """The function on the runtime `name`."""
-        settings: dict[str, Any] = {"pull_policy": "Never"} if name == "kubernetes" else {}
+        # Without a registry the node has the image of this machine's engine, or none.
+        here = name == "kubernetes" and not os.environ.get("VOLVOX_REGISTRY")
+        settings: dict[str, Any] = {"pull_policy": "Never"} if here else {}
         if name in _ON_AWS:
             assert self.amazon is not None
             variables = {key: os.environ[key] for key in _KEYS}  # Amazon gives a job its role; others must be told

@@ -1,7 +1,7 @@
 """Where functions were deployed before: one that is removed or moved while nobody dispatches leaves things there.
 
-Each runtime keeps what it must remember of a function in `VOLVOX_HOME/dispatch/<runtime>/<function>/`, from before
-anything of it is made until all of it is gone.
+Each runtime keeps what it must remember of a function below `VOLVOX_HOME/dispatch/<runtime>/`, from before anything of
+it is made until all of it is gone.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from volvox.runtimes.kept import BEGUN, DEPLOYED
 from volvox.settings import Home
 
-_FILES = ("deployed.json", "begun.json")
 _INNER = ("", "lambda", "batch")  # lambda-batch keeps two runtimes in its folder
 
 
@@ -31,4 +31,4 @@ def left_on(home: Home, runtimes: Collection[str], name: str = "*") -> dict[str,
 
 
 def _remembered(folder: Path, name: str) -> list[Path]:
-    return [path for inner in _INNER for file in _FILES for path in (folder / inner).glob(f"{name}/{file}")]
+    return [path for inner in _INNER for file in (DEPLOYED, BEGUN) for path in (folder / inner).glob(f"{name}/{file}")]

@@ -137,7 +137,7 @@ class KubernetesRuntime(ServedRuntime):
             NotFound: If it is not deployed here.
             Unavailable: If the cluster does not answer.
         """
-        found = self._remembered(name)
+        found = self._kept.remembered(name)
         if found is None:
             raise NotFound(f"function {name!r} is not deployed {self.where}")
         if isinstance(found, ScriptVersion):
@@ -150,7 +150,7 @@ class KubernetesRuntime(ServedRuntime):
     async def repair(self, name: str) -> list[str]:
         """Mend what `doubts` finds, and say what that was; a second time there is nothing."""
         told = await self.doubts(name)
-        found = self._all.get(name) or self._remembered(name)
+        found = self._kept.present.get(name) or self._kept.remembered(name)
         if told and isinstance(found, ImageVersion):
             await self._pods_of(found).repair()
             await self._answers(found)

@@ -1,8 +1,7 @@
 """Functions on this machine: warm processes of the model API, and scripts as plain processes where that is wanted.
 
-Below the runtime's folder lies a folder for each function: `deployed.json` (what it is; written aside and renamed),
-`logs/` (what its instances printed) and `uploads/` (copies of samples while a new version is proved). A dispatcher that
-starts again goes on from there: nothing has to be deployed anew.
+In the folder of a function (`volvox.runtimes.kept`) lie `logs/`, what its instances printed, and `uploads/`, copies of
+samples while a new version is proved. A dispatcher that starts again goes on from there: nothing is deployed anew.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from volvox.disks import replace_text
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, VolvoxError
 from volvox.functions.definition import Function
 from volvox.modules import interpreter
 from volvox.runtimes import answers, printed, zygotes
 from volvox.runtimes.instances import Blameless, CallAsk, Instances, Late, Moved
 from volvox.runtimes.interface import Call, Instance, Kind, Outcome, Status, check_scale
+from volvox.runtimes.kept import Kept
 from volvox.runtimes.models import Models
 from volvox.runtimes.printed import Printed
 from volvox.runtimes.scripts import Process, ScriptVersion, Secret, finished
@@ -59,8 +58,7 @@ class LocalRuntime:
         self._secret = secret
         self._process = Process()
         self._zygotes = zygotes.Zygotes(folder / ".zygotes")
-        self._all: dict[str, Version | ScriptVersion] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._kept = Kept(folder, self._read)
         self._retiring: dict[Version, asyncio.Task[None]] = {}
         self._removed: set[Instances] = set()
 
@@ -68,12 +66,12 @@ class LocalRuntime:
 
     async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
         """As `Runtime.deploy`."""
-        async with self._lock(function.name):
+        async with self._kept.lock(function.name):
             if not function.model:
                 await self._deploy_script(function, version)
                 return
             model = await asyncio.to_thread(self._models.resolve, function.model)
-            present = self._there(function.name)
+            present = self._kept.get(function.name)
             before = present if isinstance(present, Version) else None
             if before is not None and before.version == version and before.model.digest == model.digest:
                 return
@@ -81,13 +79,13 @@ class LocalRuntime:
             made = Version(function, version, model, self._start, libraries=known)
             try:
                 await self._prove(made, tell)
-                self._write(function.name, made.as_json())
+                self._kept.write(function.name, made.as_json())
             except BaseException:
                 await made.instances.end()
                 if present is None:
                     shutil.rmtree(self.folder / function.name, ignore_errors=True)
                 raise
-            self._all[function.name] = made
+            self._kept.present[function.name] = made
             made.instances.look()
             if present is not None:
                 tell(f"version {model.version} answers; the one before ends when it has answered what it is at")
@@ -95,7 +93,7 @@ class LocalRuntime:
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`."""
-        found = self._there(name)
+        found = self._kept.get(name)
         if found is None:
             return Status("absent")
         if isinstance(found, ScriptVersion):
@@ -121,7 +119,7 @@ class LocalRuntime:
             InvalidInput: If that is more than its `max_scale`.
             ModuleFailed: If they do not start.
         """
-        async with self._lock(name):
+        async with self._kept.lock(name):
             found = self._get(name)
             if isinstance(found, ScriptVersion):
                 return  # a process for each call: there is nothing to keep warm
@@ -138,10 +136,8 @@ class LocalRuntime:
 
     async def remove(self, name: str) -> None:
         """As `Runtime.remove`."""
-        async with self._lock(name):
-            found = self._there(name)
-            self._all.pop(name, None)
-            (self.folder / name / "deployed.json").unlink(missing_ok=True)
+        async with self._kept.lock(name):
+            found = self._kept.leave(name)
             for one in [one for one in self._retiring if one.function.name == name]:
                 self._removed.add(one.instances)
                 await one.instances.end()
@@ -150,12 +146,12 @@ class LocalRuntime:
             elif found is not None:
                 self._removed.add(found.instances)
                 await found.instances.end()
-            await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+            await self._kept.forget(name)
 
     async def close(self) -> None:
         """As `Runtime.close`."""
-        there = [*self._all.values(), *self._retiring]
-        self._all.clear()
+        there = [*self._kept.present.values(), *self._retiring]
+        self._kept.present.clear()
         await asyncio.gather(*(one.end() if isinstance(one, ScriptVersion) else one.instances.end() for one in there))
         await self._zygotes.close()
 
@@ -224,12 +220,14 @@ class LocalRuntime:
             )
         if not function.script and not function.command:
             raise InvalidInput(f"function {function.name!r} has neither a script nor a command to run on this machine")
-        present = self._there(function.name)
+        present = self._kept.get(function.name)
         if present is not None and present.version == version:
             return
-        made = self._all[function.name] = ScriptVersion(function, version, self.folder / function.name)
+        made = self._kept.present[function.name] = ScriptVersion(function, version, self.folder / function.name)
         made.folder.mkdir(parents=True, exist_ok=True)
-        self._write(function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None})
+        self._kept.write(
+            function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None}
+        )
         if present is not None:
             await self._drained(present)
 
@@ -250,7 +248,7 @@ class LocalRuntime:
         clock = asyncio.get_running_loop().time
         arrived, alone = clock(), False
         while True:
-            found = self._there(name)
+            found = self._kept.get(name)
             if found is None:
                 return Outcome(call.job, "cancelled", f"function {name!r} was removed")
             if isinstance(found, ScriptVersion):
@@ -319,32 +317,14 @@ class LocalRuntime:
     # -- what is kept ----------------------------------------------------------------------------------------------
 
     def _get(self, name: str) -> Version | ScriptVersion:
-        if (found := self._there(name)) is None:
+        if (found := self._kept.get(name)) is None:
             raise NotFound(f"function {name!r} is not deployed on this machine; apply its file first")
         return found
 
-    def _there(self, name: str) -> Version | ScriptVersion | None:
-        """The version that calls go to; after a start of the dispatcher it is read from where it is kept."""
-        if name not in self._all:
-            try:
-                told = json.loads((self.folder / name / "deployed.json").read_text())
-                if told["model"] is None:
-                    function = Function.model_validate(told["function"])
-                    self._all[name] = ScriptVersion(function, told["version"], self.folder / name)
-                    return self._all[name]
-                kept = Version.from_json(told, self._start)
-            except FileNotFoundError:
-                return None
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("what is deployed as %r cannot be read (%s); deploy it again", name, error)
-                return None
-            self._all[name] = kept
-            self._prepare(kept)
-            kept.instances.look()
-        return self._all[name]
-
-    def _write(self, name: str, told: dict[str, Any]) -> None:
-        replace_text(self.folder / name / "deployed.json", json.dumps(told))
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+    def _read(self, name: str, told: Mapping[str, Any]) -> Version | ScriptVersion:
+        if told["model"] is None:
+            return ScriptVersion(Function.model_validate(told["function"]), told["version"], self.folder / name)
+        kept = Version.from_json(dict(told), self._start)
+        self._prepare(kept)
+        kept.instances.look()
+        return kept

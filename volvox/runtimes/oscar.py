@@ -110,7 +110,7 @@ class OscarRuntime(ServedRuntime):
         """
         found = await self._there(name)
         if isinstance(found, ImageVersion) and 0 <= instances <= found.function.scaling.max_scale:
-            async with self._lock(name):
+            async with self._kept.lock(name):
                 self._wanted[name] = instances
                 service = self._exposed(found)
                 service.body = self._body(found)
@@ -140,7 +140,7 @@ class OscarRuntime(ServedRuntime):
             NotFound: If it is not deployed here.
             Unavailable: If the cluster does not answer.
         """
-        found = self._all.get(name) or self._remembered(name)
+        found = self._kept.present.get(name) or self._kept.remembered(name)
         if found is None:
             raise NotFound(f"function {name!r} is not deployed {self.where}")
         should = self._body(found)
@@ -153,7 +153,7 @@ class OscarRuntime(ServedRuntime):
     async def repair(self, name: str) -> list[str]:
         """Mend what `doubts` finds, and say what that was; a second time there is nothing."""
         told = await self.doubts(name)
-        found = self._all.get(name) or self._remembered(name)
+        found = self._kept.present.get(name) or self._kept.remembered(name)
         if told and found is not None:
             await self._agreed(found)
         return told

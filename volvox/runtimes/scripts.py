@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
@@ -31,6 +31,7 @@ _RUNNER = str(Path(runner.__file__).absolute())
 _SECRET = re.compile(r"\{\{\s*prefect\.blocks\.secret\.([\w.-]+)\s*\}\}")
 
 Secret = Callable[[str], str]
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -201,7 +202,7 @@ class Process(Start):
             return Ended("gone", "the job runner ended before the script did", seconds=seconds)
 
 
-async def finished(*calls: Coroutine[Any, Any, Outcome]) -> list[Outcome]:
+async def finished(*calls: Coroutine[Any, Any, T]) -> list[T]:
     """What became of calls; cancelled, every one of them has ended when this returns."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:

@@ -1,24 +1,21 @@
 """What runtimes with images have in common: a model behind a server asked over HTTP, a script for each call.
 
-Below the runtime's folder lies a folder for each function, as `volvox.runtimes.local` has it: `deployed.json`, `logs/`,
-and `calls/` of scripts. A class of an engine says how a server is started and ended, what of the time before is found
-again, and what is removed.
+In the folder of a function (`volvox.runtimes.kept`) lie `logs/`, and `calls/` of scripts. A class of an engine says how
+a server is started and ended, what of the time before is found again, and what is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
 
-from volvox.disks import replace_text
 from volvox.errors import ModuleFailed, NotFound, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.runtimes import answers, asking, printed
@@ -26,6 +23,7 @@ from volvox.runtimes.asking import Asked
 from volvox.runtimes.images import ImageVersion
 from volvox.runtimes.instances import Moved, Scale
 from volvox.runtimes.interface import Call, Kind, Outcome, Status, check_scale
+from volvox.runtimes.kept import Kept
 from volvox.runtimes.models import Model, Models
 from volvox.runtimes.scripts import ScriptVersion, Secret, Start, finished
 from volvox.runtimes.servers import Server, Servers
@@ -49,8 +47,7 @@ class ServedRuntime:
         self.folder = folder
         self._models, self._script, self._secret = models, script, secret
         self._http = asking.client()
-        self._all: dict[str, ImageVersion | ScriptVersion] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._kept = Kept(folder, self._read)
         self._retiring: dict[ImageVersion, asyncio.Task[None]] = {}
         self._removed: set[str] = set()
         self._swept: asyncio.Task[None] | None = None
@@ -120,7 +117,7 @@ class ServedRuntime:
     async def deploy(self, function: Function, *, version: str, tell: Callable[[str], None] = lambda _: None) -> None:
         """As `Runtime.deploy`."""
         await self._sweep()
-        async with self._lock(function.name):
+        async with self._kept.lock(function.name):
             self._removed.discard(function.name)
             present = await self._there(function.name)
             if not function.model:
@@ -136,14 +133,14 @@ class ServedRuntime:
             try:
                 await self._prove(made, tell)
                 await self._answers(made)
-                self._write(function.name, made.as_json())
+                self._kept.write(function.name, made.as_json())
             except BaseException:
                 await made.servers.end()
                 await self._clear(made)
                 if present is None:
                     shutil.rmtree(self.folder / function.name, ignore_errors=True)
                 raise
-            self._all[function.name] = made
+            self._kept.present[function.name] = made
             made.servers.look()
             if present is not None:
                 tell(f"version {model.version} answers; the one before ends when it has answered what it is at")
@@ -180,7 +177,7 @@ class ServedRuntime:
             InvalidInput: If that is more than its `max_scale`.
             ModuleFailed: If they do not start.
         """
-        async with self._lock(name):
+        async with self._kept.lock(name):
             found = await self._there(name)
             if found is None:
                 raise NotFound(f"function {name!r} is not deployed {self.where}")
@@ -190,7 +187,7 @@ class ServedRuntime:
             told = found.servers.scale
             found.servers.scale = Scale(instances, told.most, told.idle_seconds)
         await found.servers.have(instances)  # a new version need not wait for these
-        if found.servers.ready < instances and found.servers.reason and self._all.get(name) is found:
+        if found.servers.ready < instances and found.servers.reason and self._kept.present.get(name) is found:
             raise ModuleFailed(found.servers.reason)
 
     async def logs(self, name: str, *, follow: bool = False) -> AsyncIterator[str]:
@@ -206,7 +203,7 @@ class ServedRuntime:
 
     async def remove(self, name: str) -> None:
         """As `Runtime.remove`."""
-        async with self._lock(name):
+        async with self._kept.lock(name):
             self._removed.add(name)
             try:
                 found = await self._there(name)
@@ -214,8 +211,7 @@ class ServedRuntime:
                 if not self.finds_orphans:
                     raise
                 found = None
-            self._all.pop(name, None)
-            (self.folder / name / "deployed.json").unlink(missing_ok=True)
+            self._kept.leave(name)
             for one in [one for one in self._retiring if one.function.name == name]:
                 await one.servers.end()
             if isinstance(found, ScriptVersion):
@@ -223,12 +219,12 @@ class ServedRuntime:
             elif found is not None:
                 await found.servers.end()
             await self._remove_all(name)
-            await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+            await self._kept.forget(name)
 
     async def close(self) -> None:
         """As `Runtime.close`: servers of models go on, calls of scripts end."""
-        there = [*self._all.values(), *self._retiring]
-        self._all.clear()
+        there = [*self._kept.present.values(), *self._retiring]
+        self._kept.present.clear()
         if self._swept is not None:
             self._swept.cancel()
         for one in there:
@@ -253,7 +249,7 @@ class ServedRuntime:
             """End a server, and keep what it printed."""
             with contextlib.suppress(VolvoxError, OSError):
                 said = await self._printed(made, server)
-                if said and (self.folder / function.name / "deployed.json").exists():
+                if said and self._kept.written(function.name):
                     printed.new_file(self.folder / function.name / "logs").write_text(said)
             await self._stop(made, server)
 
@@ -275,9 +271,11 @@ class ServedRuntime:
         await self._check(function)  # an engine that is not there is told now, not at the first call
         made = ScriptVersion(function, version, self.folder / function.name)
         await self._prepared(made)
-        self._all[function.name] = made
+        self._kept.present[function.name] = made
         made.folder.mkdir(parents=True, exist_ok=True)
-        self._write(function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None})
+        self._kept.write(
+            function.name, {"function": function.model_dump(mode="json"), "version": version, "model": None}
+        )
         if present is not None:
             await self._drained(present)
 
@@ -334,34 +332,26 @@ class ServedRuntime:
 
     async def _there(self, name: str) -> ImageVersion | ScriptVersion | None:
         """The version that calls go to; after a start of the dispatcher with the servers that go on."""
-        if name in self._all:
-            return self._all[name]
-        kept = self._remembered(name)
+        if name in self._kept.present:
+            return self._kept.present[name]
+        kept = self._kept.remembered(name)
         if kept is None or isinstance(kept, ScriptVersion):
-            return kept if kept is None else self._all.setdefault(name, kept)
+            return kept if kept is None else self._kept.present.setdefault(name, kept)
         tidy = await self._take_up(kept)
-        if name in self._all:  # somebody else was faster
-            return self._all[name]
-        self._all[name] = kept
+        if name in self._kept.present:  # somebody else was faster
+            return self._kept.present[name]
+        self._kept.present[name] = kept
         kept.servers.look()
         await tidy()
         return kept
 
-    def _remembered(self, name: str) -> ImageVersion | ScriptVersion | None:
-        """What `deployed.json` says; None if there is none."""
-        try:
-            told = json.loads((self.folder / name / "deployed.json").read_text())
-            function = Function.model_validate(told["function"])
-            if told["model"] is None:
-                return ScriptVersion(function, told["version"], self.folder / name)
-            kept = self._made(function, told["version"], Model.from_json(told["model"]), told["image"])
-            kept.arguments, kept.servers.start_seconds = told["arguments"], told["cold_seconds"]
-            return kept
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("what is deployed as %r cannot be read (%s); deploy it again", name, error)
-            return None
+    def _read(self, name: str, told: Mapping[str, Any]) -> ImageVersion | ScriptVersion:
+        function = Function.model_validate(told["function"])
+        if told["model"] is None:
+            return ScriptVersion(function, told["version"], self.folder / name)
+        kept = self._made(function, told["version"], Model.from_json(told["model"]), told["image"])
+        kept.arguments, kept.servers.start_seconds = told["arguments"], told["cold_seconds"]
+        return kept
 
     async def _sweep(self) -> None:
         """Once: remove what the calls of a dispatcher that is gone have left."""
@@ -369,9 +359,3 @@ class ServedRuntime:
             self._swept = asyncio.create_task(self._sweep_engine())
         with contextlib.suppress(VolvoxError):
             await asyncio.shield(self._swept)
-
-    def _write(self, name: str, told: dict[str, Any]) -> None:
-        replace_text(self.folder / name / "deployed.json", json.dumps(told))
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())

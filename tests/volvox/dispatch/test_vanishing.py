@@ -223,7 +223,7 @@ def test_a_model_that_is_removed_while_jobs_wait(site: Site, tmp_path: Path, mon
     async def removed() -> None:
         async with whole(site, models) as here:
             await here.apply(lost, other)
-            await here.until(lambda: not here.runtime._all["f"].instances.ready)  # it is scaled to zero
+            await here.until(lambda: not here.runtime._kept.present["f"].instances.ready)  # it is scaled to zero
             models.gone.set()
             for name in ("a", "b"):
                 here.drop(name)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import logging
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from volvox.disks import replace_text
-from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
+from volvox.errors import InvalidInput, ModuleFailed, NotFound, VolvoxError
 from volvox.functions.definition import Function
 from volvox.runtimes import answers, printed
 from volvox.runtimes.aws import buckets, images, proving, roles, script_images, triggers
@@ -24,7 +21,9 @@ from volvox.runtimes.aws.jobs import Engine, Jobs
 from volvox.runtimes.aws.payloads import fetched_there
 from volvox.runtimes.aws.scratch import Scratch, needed
 from volvox.runtimes.aws.threads import off
+from volvox.runtimes.aws.under_way import UnderWay
 from volvox.runtimes.interface import Call, Instance, Outcome, Status, check_scale
+from volvox.runtimes.kept import Kept
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret, finished
 from volvox.worker.describing import file_argument
@@ -46,31 +45,18 @@ class Made:
 
 
 @dataclass(eq=False)
-class Deployed:
+class Deployed(UnderWay):
     """A function as calls find it.
 
     Attributes:
-        function: Its definition.
-        version: What the dispatcher calls it.
         jobs: What has its calls answered.
         engine: What the engine is found again by.
-        calls: What is being answered.
-        removed: Whether it was.
         cold_seconds: How long the last container was waited for; None: there was none.
     """
 
-    function: Function
-    version: str
     jobs: Jobs
     engine: Mapping[str, str]
-    calls: set[asyncio.Task[list[Outcome]]] = field(default_factory=set)
-    removed: bool = False
     cold_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        """As many containers at once as the definition says."""
-        scaling = self.function.scaling
-        self.places = asyncio.Semaphore(scaling.max_scale * scaling.concurrency)
 
 
 class JobRuntime:
@@ -97,8 +83,7 @@ class JobRuntime:
         self.folder = folder
         self.owner = owner_of(folder)
         self._models, self._secret = models, secret
-        self._all: dict[str, Deployed] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._kept = Kept(folder, self._read)
 
     # -- what a class below says -----------------------------------------------------------------------------------
 
@@ -135,7 +120,7 @@ class JobRuntime:
         Raises:
             NotFound: If it is not.
         """
-        if (found := self._there(name)) is None:
+        if (found := self._kept.get(name)) is None:
             raise NotFound(f"function {name!r} is not deployed on {self.name}; apply its file first")
         return found.function
 
@@ -156,9 +141,9 @@ class JobRuntime:
             tell: Hears of what is done.
             prove: Whether a container of a new version of a model is asked first.
         """
-        async with self._lock(function.name):
-            before = self._there(function.name)
-            replace_text(self._file(function.name, "begun"), function.model_dump_json())
+        async with self._kept.lock(function.name):
+            before = self._kept.get(function.name)
+            self._kept.begin(function)
             new = before is None or before.version != version
             try:
                 made = await off(lambda: self._ensured(function, tell))
@@ -171,21 +156,19 @@ class JobRuntime:
             await off(lambda: self.keep(self._account(function), function, made.engine))
             if before is not None:
                 await off(lambda: triggers.remove(self._account(before.function), before.function, but=function))
-            replace_text(
-                self._file(function.name),
-                json.dumps({"function": function.model_dump(mode="json"), "version": version, "engine": made.engine,
-                            "queue": made.queue}),
-            )  # fmt: skip
+            self._kept.write(function.name, {
+                "function": function.model_dump(mode="json"), "version": version, "engine": made.engine,
+                "queue": made.queue,
+            })  # fmt: skip
             if not new:
                 return
-            self._all[function.name] = self._made(function, version, made.engine)
-            if before is not None and before.calls:
-                await asyncio.wait([*before.calls])
-                await off(lambda: None)  # who asked hears of the answers first
+            self._kept.present[function.name] = self._made(function, version, made.engine)
+            if before is not None:
+                await before.drained()
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`; the reason is why the first of those that wait does so."""
-        found = self._there(name)
+        found = self._kept.get(name)
         if found is None:
             return Status("absent")
         running = sorted(found.jobs.running, key=lambda one: one.since)
@@ -197,12 +180,12 @@ class JobRuntime:
 
     async def invoke(self, name: str, calls: Sequence[Call]) -> list[Outcome]:
         """As `Runtime.invoke`."""
-        found = self._there(name)
+        found = self._kept.get(name)
         if found is None:
             raise NotFound(f"function {name!r} is not deployed on {self.name}; apply its file first")
         shares = [list(calls)] if self.together else [[call] for call in calls]
-        done: list[Any] = await finished(*(self._share(found, share) for share in shares))  # pyright: ignore[reportArgumentType]
-        return [one for share in done for one in share]
+        answered = (found.answer(share, partial(self._answered, found, share)) for share in shares)
+        return [one for outcomes in await finished(*answered) for one in outcomes]
 
     async def scale(self, name: str, instances: int) -> None:
         """Nothing but a look at the number: a container is started for each call, and ends with it.
@@ -211,7 +194,7 @@ class JobRuntime:
             NotFound: If it is not deployed here.
             InvalidInput: If that is more than its `max_scale`.
         """
-        if (found := self._there(name)) is None:
+        if (found := self._kept.get(name)) is None:
             raise NotFound(f"function {name!r} is not deployed on {self.name}")
         check_scale(found.function, instances)
 
@@ -222,22 +205,18 @@ class JobRuntime:
 
     async def remove(self, name: str) -> None:
         """As `Runtime.remove`. Buckets and files stay."""
-        async with self._lock(name):
-            found = self._there(name)
-            self._all.pop(name, None)
+        async with self._kept.lock(name):
+            found = self._kept.get(name)
+            self._kept.present.pop(name, None)
             if found is not None:
-                found.removed = True
-                calls = [*found.calls]
-                for one in calls:
-                    one.cancel()
-                await asyncio.gather(*calls, return_exceptions=True)
-            if (begun := self._begun(name)) is not None:
+                await found.end()
+            if (begun := self._kept.begun(name)) is not None:
                 await off(lambda: self._remove(begun))
-            await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+            await self._kept.forget(name)
 
     def let_go(self) -> None:
         """Leave what is under way to the next dispatcher: what is cancelled from now on goes on there."""
-        for one in self._all.values():
+        for one in self._kept.present.values():
             one.jobs.let_go = True
 
     async def close(self) -> None:
@@ -310,30 +289,12 @@ class JobRuntime:
         with contextlib.suppress(InvalidInput):  # no bucket, so nothing was begun; or it is gone
             needed(account, function).clear()
 
-    async def _share(self, found: Deployed, calls: list[Call]) -> Any:
+    @staticmethod
+    async def _answered(found: Deployed, calls: list[Call]) -> list[Outcome]:
         """Answer calls by one container, ended with it if it is cancelled."""
-        task: asyncio.Task[list[Outcome]] = asyncio.ensure_future(self._answered(found, calls))
-        found.calls.add(task)
-        task.add_done_callback(found.calls.discard)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
-            if not found.removed:
-                raise
-            return [Outcome(call.job, "cancelled", f"function {found.function.name!r} was removed") for call in calls]
-
-    async def _answered(self, found: Deployed, calls: list[Call]) -> list[Outcome]:
-        async with found.places:
-            try:
-                outcomes = await found.jobs.answer(calls)
-            except Unavailable as error:
-                return [Outcome(call.job, "transient", str(error)) for call in calls]
-            except VolvoxError as error:
-                return [Outcome(call.job, "refused", str(error)) for call in calls]
+        outcomes = await found.jobs.answer(calls)
         found.cold_seconds = max(one.started_seconds for one in outcomes)
-        return [replace(one, version=found.version) for one in outcomes]
+        return outcomes
 
     def _made(self, function: Function, version: str, engine: Mapping[str, str], *, proves: bool = False) -> Deployed:
         account = self._account(function)
@@ -345,29 +306,5 @@ class JobRuntime:
         )  # fmt: skip
         return Deployed(function, version, jobs, dict(engine))
 
-    def _there(self, name: str) -> Deployed | None:
-        """What calls find; after a start of the dispatcher it is read from where it is kept."""
-        if name not in self._all:
-            try:
-                told: Mapping[str, Any] = json.loads(self._file(name).read_text())
-                function = Function.model_validate(told["function"])
-                self._all[name] = self._made(function, told["version"], told["engine"])
-            except FileNotFoundError:
-                return None
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("what is deployed as %r cannot be read (%s); deploy it again", name, error)
-                return None
-        return self._all[name]
-
-    def _begun(self, name: str) -> Function | None:
-        """What something may have been made of."""
-        try:
-            return Function.model_validate_json(self._file(name, "begun").read_text())
-        except (OSError, ValueError):
-            return None
-
-    def _file(self, name: str, what: str = "deployed") -> Path:
-        return self.folder / name / f"{what}.json"
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+    def _read(self, _name: str, told: Mapping[str, Any]) -> Deployed:
+        return self._made(Function.model_validate(told["function"]), told["version"], told["engine"])
