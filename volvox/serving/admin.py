@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from volvox.errors import InvalidInput, ModuleFailed, NotFound, Unavailable, VolvoxError
+from volvox.serving.deployment import Deployment
 from volvox.serving.served import ServedModel
-from volvox.serving.services import Deployment, Services
+from volvox.serving.services import Services
 
 
 def routes() -> list[Route]:
@@ -113,7 +114,7 @@ async def _remove(request: Request) -> Response:
 
 def _told(model: ServedModel) -> dict[str, Any]:
     return {
-        **model.deployed.model_dump(mode="json", exclude={"labels"}),
+        **{key: value for key, value in model.deployed.as_json().items() if key != "labels"},
         "state": model.state,
         "reason": model.reason,
         "description": model.description,

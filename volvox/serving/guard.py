@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from starlette.types import ASGIApp, Receive, Scope, Send
+from typing import TYPE_CHECKING, Any
 
 from volvox.errors import InvalidInput, Unavailable
 from volvox.serving import outcome
 from volvox.serving.oidc import KeysNeeded, Provider, Unaccepted
 from volvox.serving.outcome import Outcome
 from volvox.serving.tokens import TokenFile
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _OPEN = {"/health/live", "/health/ready", "/oip/v2/health/live", "/oip/v2/health/ready"}
 # Ask for tokens of their own: deploying for the stack's, on this machine only, notifications for their sender's.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
-    from volvox.serving.served import Deployed
+    from volvox.serving.deployed import Deployed
     from volvox.worker.finding import Place
 
 _DRAIN_SECONDS = 30
@@ -141,19 +141,11 @@ def _serve(deployed: Sequence[Deployed], settings: ServeSettings, folder: Path, 
 
 
 def _deployed(place: Place, name: str, python: str, settings: ServeSettings) -> Deployed:
-    from pydantic import ValidationError
-
     from volvox.identity import digest_of
-    from volvox.serving.served import Deployed
+    from volvox.serving.deployed import Deployed
 
-    name = name or place.name
-    try:
-        version = digest_of([str(place), str(settings.weights)])
-        return Deployed(name=name, module=str(place), model_version=version, python=python)
-    except ValidationError as error:
-        raise InvalidInput(
-            f"{name!r} cannot be a name in URLs; give --name with letters, digits, '.', '_' or '-'"
-        ) from error
+    version = digest_of([str(place), str(settings.weights)])
+    return Deployed(name=name or place.name, module=str(place), model_version=version, python=python)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -9,48 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from volvox.errors import InvalidInput, ModuleFailed
 from volvox.modules import interpreter
 from volvox.serving.asking import Answer, Ask, AwaitedAsk
+from volvox.serving.deployed import Deployed
 from volvox.serving.limits import Limits
 from volvox.serving.pool import Pool
-from volvox.serving.reading import ACCEPT
 from volvox.serving.worker import Worker
-from volvox.worker import finding
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 30.0
+_ACCEPT = frozenset({b"accept"})
 _PATIENCE = 4  # starts in a row that may fail before a model that was ready once is said to have failed
 
 log = logging.getLogger(__name__)
-
-
-class Deployed(BaseModel):
-    """What is served under a name.
-
-    Attributes:
-        name: The model's name in URLs.
-        version: Its version number, for people.
-        model_version: Digest of the model version; what a second deployment of it is recognised by.
-        module: The module, a text that `volvox.worker.finding` reads: mostly its entry point's name.
-        python: The interpreter that the module needs, one with pins of its own; empty: the server's.
-        labels: The classes it may answer with; empty if that is not known.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    version: str = Field(default="", max_length=100)
-    model_version: str = Field(pattern=r"^[0-9a-f]{8,64}$")
-    module: str = Field(min_length=1, max_length=4000)
-    python: str = Field(default="", max_length=4000)
-    labels: tuple[str, ...] = ()
-
-    @property
-    def entry_point(self) -> str:
-        """What the module calls itself."""
-        return finding.parse(self.module).name
 
 
 class ServedModel:
@@ -75,7 +46,7 @@ class ServedModel:
         self.reason = self.trace = ""
         self.since = time.time()
         self.restarts = 0
-        self.forwarded = ACCEPT
+        self.forwarded = _ACCEPT
         self.pool = Pool(deployed.name, limits, on_stuck=self._replace)
         self._weights = weights
         self._limits = limits
@@ -185,7 +156,7 @@ class ServedModel:
 
     def _ready(self, worker: Worker) -> None:
         self.description, self.state = worker.description, "ready"
-        self.forwarded = ACCEPT | {
+        self.forwarded = _ACCEPT | {
             told["name"].lower().encode()
             for told in worker.description.get("predict", [])
             if told.get("location") in ("headers", "header")

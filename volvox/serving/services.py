@@ -16,41 +16,27 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
-
 from volvox.errors import InvalidInput, NotFound, Unavailable
 from volvox.serving import smoke
+from volvox.serving.deployed import Deployed
 from volvox.serving.limits import Limits
-from volvox.serving.metrics import Metrics
-from volvox.serving.served import Deployed, ServedModel
+from volvox.serving.served import ServedModel
 
 if TYPE_CHECKING:
+    from volvox.serving.deployment import Deployment
     from volvox.serving.guard import Guard
+    from volvox.serving.metrics import Metrics
 
 _MEMORY = "services.json"
 JOBS = "jobs"
 _CLOSE_SECONDS = 5.0
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
-_DEPLOYED = TypeAdapter(list[Deployed])
 
 log = logging.getLogger(__name__)
-
-
-class Deployment(Deployed):
-    """What is asked for when a model version is to be served.
-
-    Attributes:
-        weights: Folder of the version's weights; copied (by hard links where the disk allows).
-        smoke: Files that the new worker must answer before it takes the traffic.
-        samples: Images to click on the try page.
-    """
-
-    weights: Path | None = None
-    smoke: tuple[Path, ...] = ()
-    samples: tuple[Path, ...] = Field(default=(), max_length=24)
 
 
 class Services:
@@ -63,13 +49,19 @@ class Services:
         self.uploads = folder / ".uploads"
         self.ending = False  # the server is about to end: what would go on for ever shall not
         self.trouble = ""  # why what was served before is not, if it cannot even be read
-        self.metrics = Metrics(self)
         self.guard: Guard | None = None  # whom it answers; everybody if there is none
         self._served: dict[str, ServedModel] = {}
         self._deploying: dict[str, asyncio.Lock] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._lock: IO[str] | None = None
         self._open = False
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What is counted; imported when there is something to count, and that is after a model has begun to load."""
+        from volvox.serving.metrics import Metrics
+
+        return Metrics(self)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -159,6 +151,7 @@ class Services:
             ModuleFailed: If its worker does not start, or does not pass the smoke test; the present version goes on.
             InvalidInput: If a file that was named is not there, or the name is not to be had.
         """
+        deployed = asked.deployed
         if asked.name in (_MEMORY, JOBS):
             raise InvalidInput(f"a model cannot be served as {asked.name!r}; give it another name")
         async with self._deploying.setdefault(asked.name, asyncio.Lock()):
@@ -168,7 +161,7 @@ class Services:
                 if present.state == "ready":
                     return present, False
                 await present.end()  # the same version, which does not start: made anew
-            model = self._model(Deployed.model_validate(asked.model_dump(include=set(Deployed.model_fields))))
+            model = self._model(deployed)
             try:
                 await asyncio.to_thread(_fill, model.folder, asked)
                 await model.start()
@@ -216,16 +209,20 @@ class Services:
 
     def _made(self, deployed: Deployed, folder: Path, weights: Path | None) -> ServedModel:
         model = ServedModel(deployed, folder, weights, self.limits)
-        model.pool.observe_batch = self.metrics.batches(deployed.name)
+
+        def batched(count: int) -> None:
+            self.metrics.batches(deployed.name)(count)
+
+        model.pool.observe_batch = batched
         return model
 
     def _read(self) -> list[Deployed]:
         kept = self.folder / _MEMORY
         try:
-            return _DEPLOYED.validate_json(kept.read_bytes())
+            return [Deployed.from_json(one) for one in json.loads(kept.read_bytes())]
         except FileNotFoundError:
             return []
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
             self.trouble = f"what was served before is unknown: {kept} cannot be read ({type(error).__name__})"
             log.error("%s: %s", self.trouble, error)
             with contextlib.suppress(OSError):
@@ -233,7 +230,7 @@ class Services:
             return []
 
     def _write(self, served: dict[str, ServedModel]) -> None:
-        told = [served[name].deployed.model_dump(mode="json") for name in sorted(served)]
+        told = [served[name].deployed.as_json() for name in sorted(served)]
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".services-")
         try:
             with os.fdopen(handle, "w") as stream:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from volvox.errors import ModuleFailed
 from volvox.serving.asking import Answer
-from volvox.serving.served import Deployed
+from volvox.serving.deployed import Deployed
 from volvox.worker.describing import file_argument
 
 

@@ -16,10 +16,11 @@ import pytest
 
 from tests.volvox.serving.job_server import TRAINER
 from volvox.serving.app import create_app
+from volvox.serving.deployed import Deployed
 from volvox.serving.job_store import Store
 from volvox.serving.jobs import Jobs
 from volvox.serving.limits import Limits
-from volvox.serving.served import Deployed, ServedModel
+from volvox.serving.served import ServedModel
 from volvox.serving.services import Services
 
 

@@ -23,8 +23,8 @@ import tritonclient.http as triton
 from tests.volvox.serving.modules import write_modules
 from tests.volvox.serving.running_server import RunningServer
 from volvox.serving.app import create_app
+from volvox.serving.deployed import Deployed
 from volvox.serving.limits import Limits
-from volvox.serving.served import Deployed
 from volvox.serving.services import Services
 from volvox.worker.tensors import DATATYPES
 

@@ -14,8 +14,9 @@ import pytest
 
 from volvox.errors import Unavailable
 from volvox.serving.asking import Answer, Ask
+from volvox.serving.deployed import Deployed
 from volvox.serving.limits import Limits
-from volvox.serving.served import Deployed, ServedModel
+from volvox.serving.served import ServedModel
 
 MODULE = """
 import os, time

@@ -12,8 +12,9 @@ import pytest
 from tests.volvox.serving.modules import write_modules, write_weights
 from volvox.errors import ModuleFailed, Unavailable
 from volvox.serving.asking import Busy, TooSlow
+from volvox.serving.deployed import Deployed
 from volvox.serving.limits import Limits
-from volvox.serving.served import Deployed, ServedModel
+from volvox.serving.served import ServedModel
 
 
 @pytest.fixture
