@@ -44,7 +44,7 @@ class Deployed:
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(f"{self.name[:100]!r} cannot be a name in URLs; use letters, digits, '.', '_' and '-'")
         if not _DIGEST.fullmatch(self.model_version):
-            raise InvalidInput(f"{self.model_version[:100]!r} is no digest of a model version: 8 to 64 of 0-9a-f")
+            raise InvalidInput(f"the model_version {self.model_version[:100]!r} is no digest: 8 to 64 of 0-9a-f")
         if not self.module:
             raise InvalidInput(f"model {self.name!r} has no module")
         for field, most in _LONGEST.items():
