@@ -173,6 +173,9 @@ async def _once(client: Any, deployment: str) -> tuple[float, float, float]:
     if first > _STALLED_SECONDS:  # how that came is worth knowing, whatever the median is
         steps = ", ".join(f"{state.name} {state.timestamp.timestamp() - began:.1f} s" for state in told)
         print(f"  {deployment} stalled: {steps}", flush=True)
+        for name in ("prefect", "worker"):
+            lines = (Home.current().root / "stack" / f"{name}.log").read_text().splitlines()[-30:]
+            print("\n".join(f"    {name}: {line}" for line in lines), flush=True)
     return states["Pending"], states["Running"], first
 
 
