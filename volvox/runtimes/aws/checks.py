@@ -5,6 +5,7 @@ Looking writes nothing. `repair` deploys what drifted once more, which writes on
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from volvox.errors import InvalidInput, NotFound, Unavailable, VolvoxError
@@ -31,6 +32,8 @@ _ACTIONS = {
 _ALWAYS = ("iam:GetRole", "iam:CreateRole", "iam:PutRolePolicy", "iam:PassRole")
 _OF_ROUTES = ("apigateway:GET", "apigateway:POST", "apigateway:PUT", "apigateway:DELETE", "lambda:AddPermission")
 _OF_BUCKETS = ("sqs:CreateQueue", "sqs:ReceiveMessage", "s3:PutBucketNotification", "s3:GetBucketNotification")
+
+_OF_NEW_BUCKETS = ("s3:CreateBucket", "s3:PutBucketTagging")
 
 
 def checks(function: Function, home: Home, *, offline: bool) -> Iterable[Finding]:  # noqa: ARG001 - as `Checks`
@@ -183,6 +186,9 @@ def _permissions(account: Account, function: Function) -> Iterator[Finding]:
         actions += _OF_BUCKETS
     if function.runtime in ("lambda", "lambda-batch") and route_of(function):
         actions += _OF_ROUTES
+    with contextlib.suppress(VolvoxError):  # which is told by itself
+        if buckets.missing(account, function):
+            actions += _OF_NEW_BUCKETS
     try:
         arn = account.client("sts").get_caller_identity()["Arn"]
         if ":root" in arn:

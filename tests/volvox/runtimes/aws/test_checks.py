@@ -103,6 +103,16 @@ def test_offline_nobody_is_asked(found) -> None:
     assert set(told_) == {"limits", "mode", "AWS?"}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_who_has_to_make_a_bucket_must_be_allowed_to(found, there: bool) -> None:
+    services = Services(denied=("s3:CreateBucket",), buckets=("lake",) if there else ())
+    told_ = found(services, function(inputs=[{"url": "s3://lake/in"}]))
+    assert ("s3:CreateBucket" in services.asked) is not there
+    assert ("permissions" in told_) is there and ("bucket" in told_) is there
+    if not there:
+        assert "s3:CreateBucket" in told_["permissions!"].said and "it is made when" in told_["bucket!"].mend
+
+
 def test_what_is_missing_is_all_said_at_once(found) -> None:
     denied = ("lambda:CreateFunction", "iam:PassRole", "sqs:CreateQueue")
     services = Services(denied=denied, limit=10)
