@@ -84,7 +84,8 @@ def data(function: Function, home: Home, *, remove: bool) -> list[str]:
 
     account = Account.of(function, "batch", "ecs", "lambda")
     do = buckets.remove if remove else buckets.made_for
-    return [f"bucket {one}" for one in do(account, function, owner_of(home.root / "dispatch" / name))]
+    owners = {owner_of(home.root / "dispatch" / one) for one in ON_AWS}  # it may have moved since
+    return [f"bucket {one}" for one in do(account, function, owners)]
 
 
 def _placed(function: Function, name: str) -> Function:

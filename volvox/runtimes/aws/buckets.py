@@ -6,7 +6,7 @@ was made for this function by this installation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from volvox.functions.definition import Function
@@ -62,24 +62,24 @@ def ensure(account: Account, function: Function, owner: str) -> list[str]:
     return made
 
 
-def made_for(account: Account, function: Function, owner: str) -> list[str]:
-    """Those that were made for this function by this installation, and are there.
+def made_for(account: Account, function: Function, owners: Collection[str]) -> list[str]:
+    """Those that were made for this function by one of these owners, the runtimes of an installation, and are there.
 
     Raises:
         InvalidInput: If AWS refuses.
         Unavailable: If it does not answer.
     """
-    return [name for name in names_of(account, function) if _is_ours(account, name, function.name, owner)]
+    return [name for name in names_of(account, function) if _is_ours(account, name, function.name, owners)]
 
 
-def remove(account: Account, function: Function, owner: str) -> list[str]:
+def remove(account: Account, function: Function, owners: Collection[str]) -> list[str]:
     """Remove those that were made for this function, with all that is in them; their names.
 
     Raises:
         InvalidInput: If AWS refuses.
         Unavailable: If it does not answer.
     """
-    s3, ours = account.client("s3"), made_for(account, function, owner)
+    s3, ours = account.client("s3"), made_for(account, function, owners)
     for name in ours:
         with told(f"remove the bucket {name}"):
             for some in _versions(s3, name):
@@ -109,7 +109,7 @@ def _there(account: Account, name: str) -> bool:
     return True
 
 
-def _is_ours(account: Account, name: str, function: str, owner: str) -> bool:
+def _is_ours(account: Account, name: str, function: str, owners: Collection[str]) -> bool:
     from botocore.exceptions import ClientError
 
     with told(f"look at the bucket {name}"):
@@ -120,4 +120,4 @@ def _is_ours(account: Account, name: str, function: str, owner: str) -> bool:
                 return False
             raise
     marks = {one["Key"]: one["Value"] for one in found}
-    return (marks.get(FUNCTION), marks.get(OWNER)) == (function, owner)
+    return marks.get(FUNCTION) == function and marks.get(OWNER) in owners

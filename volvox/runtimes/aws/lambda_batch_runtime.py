@@ -17,7 +17,7 @@ from volvox.disks import replace_text
 from volvox.errors import NotFound
 from volvox.functions.definition import Function
 from volvox.runtimes.aws import images
-from volvox.runtimes.aws.account import section
+from volvox.runtimes.aws.account import owner_of, section
 from volvox.runtimes.aws.batch_runtime import BatchRuntime
 from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 from volvox.runtimes.aws.limits import LAMBDA_SECONDS, beyond_lambda
@@ -44,7 +44,7 @@ class LambdaBatchRuntime:
         self._lambda = LambdaRuntime(folder / "lambda", models, secret=secret)
         self._batch = BatchRuntime(folder / "batch", models, secret=secret)
         self._lambda.to_batch = True
-        self._batch.owner = self._lambda.owner  # role, queue and notifications are one function's
+        self._batch.owner = self._lambda.owner = owner_of(folder)  # role, queue and notifications are one function's
         self._calls: dict[str, set[asyncio.Task[list[Outcome]]]] = {}
 
     def fetches_from(self, function: Function, place: str) -> bool:

@@ -100,12 +100,12 @@ def test_only_what_was_made_for_this_function_goes_with_all_its_versions() -> No
         {"Key": "a", "VersionId": "d2"},
         {"Key": "b", "VersionId": "3"},
     ]
-    assert buckets.made_for(account, function(), "me") == ["extra"]
-    assert buckets.made_for(account, function(), "another") == []
-    assert buckets.made_for(account, function("g"), "me") == []
-    assert buckets.remove(account, function(), "me") == ["extra"]
+    assert buckets.made_for(account, function(), {"me", "and-me"}) == ["extra"]
+    assert buckets.made_for(account, function(), {"another"}) == []
+    assert buckets.made_for(account, function("g"), {"me"}) == []
+    assert buckets.remove(account, function(), {"me"}) == ["extra"]
     assert s3.buckets == {"films": [{"Key": "a", "VersionId": "1"}]}
-    assert buckets.remove(account, function(), "me") == [], "a second time there is none"
+    assert buckets.remove(account, function(), {"me"}) == [], "a second time there is none"
 
 
 def test_a_bucket_of_somebody_else_is_said_and_nothing_made() -> None:
@@ -123,4 +123,4 @@ def test_one_that_a_killed_process_did_not_mark_is_nobody_s() -> None:
     told.dies_at = 0
     account = account_of(s3, told)
     assert buckets.ensure(account, function(), "me") == []
-    assert buckets.remove(account, function(), "me") == [] and "extra" in s3.buckets
+    assert buckets.remove(account, function(), {"me"}) == [] and "extra" in s3.buckets
