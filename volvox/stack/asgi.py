@@ -8,6 +8,7 @@ the application is being imported, and no port is lost between choosing and usin
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import importlib
 import select
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.prepare:
         function, *values = options.prepare
         _load(function)(*values)
+    if options.slow_seconds:
+        application = telling_what_is_slow(application, options.slow_seconds)
     gc.freeze()
     gc.enable()
 
@@ -74,6 +77,38 @@ def let_sockets_pass(name: str) -> None:
     middleware.__call__ = called
 
 
+def telling_what_is_slow(application: Any, seconds: float) -> Any:
+    """The same, with a line on standard error for each request that is not answered after so many seconds, and when.
+
+    Of a server that holds up everybody for a minute now and then, the log says nothing else.
+    """
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await application(scope, receive, send)
+            return
+        began, asked, status = time.monotonic(), f"{scope['method']} {scope['path']}", 0
+
+        async def sent(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        def told(what: str) -> None:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            print(f"{now} {asked}: {what} after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+
+        late = asyncio.get_running_loop().call_later(seconds, told, "not answered")
+        try:
+            await application(scope, receive, sent)
+        finally:
+            late.cancel()
+            if time.monotonic() - began >= seconds:
+                told(f"status {status}" if status else "given up")
+
+    return called
+
+
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m volvox.stack.asgi", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("application", help="module:attribute")
@@ -85,6 +120,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sockets-pass", default="", metavar="CLASS", help="module:class of a middleware that WebSockets shall bypass"
     )
+    parser.add_argument("--slow-seconds", type=float, default=0.0, help="log requests that take so long")
     parser.add_argument("--after", default="", help="URL that must answer before the import begins")
     parser.add_argument("--after-seconds", type=float, default=60.0, help="how long to wait for it at most")
     parser.add_argument("--idle-seconds", type=float, default=0.0, help="start when asked, or after so long at most")

@@ -17,6 +17,7 @@ LOCAL = "VOLVOX_LOCAL_SERVICES"
 
 
 _IDLE_SECONDS = 5.0
+_SLOW_SECONDS = 10.0  # after which a request that Prefect did not answer is in its log
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def asgi(context: Context, *arguments: str) -> list[str]:
 def _prefect_argv(context: Context) -> list[str]:
     return asgi(
         context, "--factory", "prefect.server.api.server:create_app",
-        "--sockets-pass", "prefect.server.api.server:RequestLimitMiddleware",
+        "--sockets-pass", "prefect.server.api.server:RequestLimitMiddleware", "--slow-seconds", str(_SLOW_SECONDS),
         "--when-ready", str(prefect_database.marker(context.home)), prefect_database.key(),
     )  # fmt: skip
 

@@ -53,3 +53,27 @@ def test_those_who_only_listen_take_no_place_of_those_who_ask(monkeypatch: pytes
 
 def test_a_release_without_that_middleware_is_served_all_the_same() -> None:
     asgi.let_sockets_pass(f"{__name__}:NoSuchMiddleware")
+
+
+def test_what_is_answered_late_or_never_is_told_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["path"] == "/never":
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.2 if scope["path"] == "/late" else 0.0)
+        await send({"type": "http.response.start", "status": 503})
+
+    async def ask() -> None:
+        async def send(_: Any) -> None: ...
+
+        server = asgi.telling_what_is_slow(app, 0.1)
+        never = asyncio.create_task(server({"type": "http", "method": "GET", "path": "/never"}, None, send))
+        for path in ("/quick", "/late"):
+            await server({"type": "http", "method": "POST", "path": path}, None, send)
+        await server({"type": "websocket", "path": "/late"}, None, send)
+        never.cancel()
+        await asyncio.gather(never, return_exceptions=True)
+
+    asyncio.run(ask())
+    said = [line.split(" ", 2)[2].rsplit(" after", 1)[0] for line in capsys.readouterr().err.splitlines()]
+    assert sorted(said) == ["GET /never: given up", "GET /never: not answered", "POST /late: not answered",
+                            "POST /late: status 503"]  # fmt: skip
