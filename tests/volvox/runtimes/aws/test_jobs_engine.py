@@ -12,6 +12,7 @@ import pytest
 
 from tests.volvox.runtimes.aws.cloud import Cloud, Killed, only
 from volvox.errors import InvalidInput
+from volvox.functions import data
 from volvox.functions.definition import Function
 from volvox.runtimes.aws import checks
 from volvox.runtimes.aws.account import Account
@@ -19,6 +20,8 @@ from volvox.runtimes.aws.batch_runtime import BatchRuntime
 from volvox.runtimes.aws.ecs_runtime import EcsRuntime
 from volvox.runtimes.aws.lambda_batch_runtime import LambdaBatchRuntime
 from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
+from volvox.runtimes.opening import open_runtime
+from volvox.settings import Home
 
 pytestmark = [pytest.mark.aws, pytest.mark.docker]
 
@@ -253,3 +256,31 @@ def test_killed_at_any_write_and_run_again_it_is_complete_and_nothing_is_orphane
         if not asyncio.run(test(number)):
             break
     assert number > 5
+
+
+@pytest.mark.parametrize("kind", ["lambda", "lambda-batch"])
+def test_a_bucket_that_is_missing_is_made_and_goes_only_with_the_data(
+    cloud: Cloud, settings: dict[str, Any], kind: str
+) -> None:
+    new, home = f"{cloud.bucket}-new", Home(cloud.folder / "home")
+    places = {"inputs": [{"url": f"s3://{cloud.bucket}/in"}, {"url": f"s3://{new}/in"}]}
+    function = cloud.function(kind, script=SCRIPT, **places, settings={**settings, "bucket": cloud.bucket})
+
+    async def test() -> None:
+        made = open_runtime(kind, home.folder("dispatch"), cloud.models)
+        await made.deploy(function, version=function.version)
+        cloud.s3.put_object(Bucket=new, Key="in/a.txt", Body=b"content")
+        told = await asyncio.to_thread(cloud.until, lambda: [one for one in cloud.messages() if "Records" in one])
+        assert told[0]["Records"][0]["s3"]["bucket"]["name"] == new, "it tells of what comes, too"
+        await made.remove(cloud.name)
+        await made.close()
+
+    asyncio.run(test())
+    assert data.made_for(function, home) == [f"bucket {new}"], (
+        "removing the function leaves what somebody's files are in"
+    )
+    assert data.made_for(function, Home(cloud.folder / "another")) == []
+    assert data.made_for(function, home, remove=True) == [f"bucket {new}"]
+    there = [one["Name"] for one in cloud.s3.list_buckets()["Buckets"]]
+    assert new not in there and cloud.bucket in there
+    assert data.made_for(function, home, remove=True) == [] == cloud.left()

@@ -12,14 +12,11 @@ import pytest
 
 from tests.volvox.runtimes.aws.cloud import Cloud, Killed, only
 from volvox.errors import InvalidInput
-from volvox.functions import data
 from volvox.functions.definition import Function
 from volvox.inbox import NewJob
 from volvox.runtimes.aws import checks, triggers
 from volvox.runtimes.aws.account import Account
 from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
-from volvox.runtimes.opening import open_runtime
-from volvox.settings import Home
 
 pytestmark = [pytest.mark.aws, pytest.mark.docker]
 
@@ -68,32 +65,6 @@ def test_an_object_is_told_to_the_queue_and_answered_where_it_lies(cloud: Cloud)
     after = cloud.s3.get_bucket_notification_configuration(Bucket=cloud.bucket)
     assert [one["Id"] for one in after["QueueConfigurations"]] == ["theirs"]
     boto3.client("sqs").delete_queue(QueueUrl=theirs)
-
-
-@pytest.mark.parametrize("kind", ["lambda", "lambda-batch", "batch"])
-def test_a_bucket_that_is_missing_is_made_and_goes_only_with_the_data(cloud: Cloud, kind: str) -> None:
-    new, home = f"{cloud.bucket}-new", Home(cloud.folder / "home")
-    places = {"inputs": [{"url": f"s3://{cloud.bucket}/in"}, {"url": f"s3://{new}/in"}]}
-    function = cloud.function(kind, script=SCRIPT, **places, settings={"bucket": cloud.bucket})
-
-    async def test() -> None:
-        made = open_runtime(kind, home.folder("dispatch"), cloud.models)
-        await made.deploy(function, version=function.version)
-        cloud.s3.put_object(Bucket=new, Key="in/a.txt", Body=b"content")
-        told = await asyncio.to_thread(cloud.until, lambda: [one for one in cloud.messages() if "Records" in one])
-        assert told[0]["Records"][0]["s3"]["bucket"]["name"] == new, "it tells of what comes, too"
-        await made.remove(cloud.name)
-        await made.close()
-
-    asyncio.run(test())
-    assert data.made_for(function, home) == [f"bucket {new}"], (
-        "removing the function leaves what somebody's files are in"
-    )
-    assert data.made_for(function, Home(cloud.folder / "another")) == []
-    assert data.made_for(function, home, remove=True) == [f"bucket {new}"]
-    there = [one["Name"] for one in cloud.s3.list_buckets()["Buckets"]]
-    assert new not in there and cloud.bucket in there
-    assert data.made_for(function, home, remove=True) == [] == cloud.left()
 
 
 def test_deployed_twice_nothing_is_written(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
