@@ -14,12 +14,16 @@ import importlib
 import select
 import socket
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from volvox.stack import health
+
+_COLLECT_SECONDS = 0.25
+_OLDER, _ALL = 10, 200  # rounds of collecting, after which what is older is looked at, and all
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,8 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         _load(function)(*values)
     if options.slow_seconds:
         application = telling_what_is_slow(application, options.slow_seconds)
-    gc.freeze()
-    gc.enable()
+    collect_apart()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -75,6 +78,28 @@ def let_sockets_pass(name: str) -> None:
         await (self.app if scope["type"] == "websocket" else partial(limited, self))(scope, receive, send)
 
     middleware.__call__ = called
+
+
+def collect_apart() -> None:
+    """Have garbage collected by a thread that does nothing else, from now on; what there is now is none.
+
+    A cursor of SQLite among it is finalized under the lock of its connection, which another thread holds while it
+    waits for the database. Where that is done by the thread of the event loop, because it happened to allocate, nobody
+    ends the transaction that is waited for: Prefect's server stood still for the minute after which SQLite gives up.
+    """
+    gc.disable()
+    gc.freeze()
+
+    def collect() -> None:
+        rounds = 0
+        while True:
+            time.sleep(_COLLECT_SECONDS)
+            rounds += 1
+            generation = 2 if rounds % _ALL == 0 else 1 if rounds % _OLDER == 0 else 0
+            if generation == 2 or gc.get_count()[0] > gc.get_threshold()[0]:
+                gc.collect(generation)
+
+    threading.Thread(target=collect, name="garbage", daemon=True).start()
 
 
 def telling_what_is_slow(application: Any, seconds: float) -> Any:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +80,44 @@ def test_what_is_answered_late_or_never_is_told_and_nothing_else(capsys: pytest.
     said = [line.split(" ", 2)[2].rsplit(" after", 1)[0] for line in capsys.readouterr().err.splitlines()]
     assert sorted(said) == ["GET /never: given up", "GET /never: not answered", "POST /late: not answered",
                             "POST /late: status 503"]  # fmt: skip
+
+
+WAITS = """
+import asyncio, sqlite3, sys, time
+from pathlib import Path
+import aiosqlite
+from volvox.stack import asgi
+
+async def main(path):
+    async with aiosqlite.connect(path, isolation_level=None) as holds, \\
+            aiosqlite.connect(path, isolation_level=None, timeout=3) as waits:
+        for line in ("PRAGMA journal_mode = WAL", "CREATE TABLE t (n)", "INSERT INTO t VALUES (1), (2), (3)"):
+            await holds.execute(line)
+        garbage = [await waits._execute(waits._conn.execute, "VALUES (1), (2)")]  # has a row left, and is not closed
+        garbage.append(garbage)
+        await waits._execute(lambda: None)  # whose thread would keep what it made last
+        await holds.execute("BEGIN IMMEDIATE")
+        del garbage
+        began = time.monotonic()
+        writes = asyncio.create_task(waits.execute("INSERT INTO t VALUES (4)"))
+        await asyncio.sleep(0.2)
+        kept = [[] for _ in range(100_000)]  # so much that Python looks for garbage
+        await asyncio.sleep(0.6)
+        await holds.execute("COMMIT")
+        await asyncio.wait([writes])
+        print(f"{time.monotonic() - began:.2f}")
+
+if sys.argv[2] == "apart":
+    asgi.collect_apart()
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_garbage_of_a_database_that_is_waited_for_holds_up_nobody(tmp_path: Path) -> None:
+    def seconds(how: str) -> float:
+        command = [sys.executable, "-c", WAITS, str(tmp_path / f"{how}.db"), how]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return float(done.stdout)
+
+    assert seconds("as ever") > 2.9, "the event loop stands until the database gives up"
+    assert seconds("apart") < 2.5
