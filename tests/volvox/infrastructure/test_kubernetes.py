@@ -127,7 +127,7 @@ def test_a_pod_that_no_node_can_take_is_told_in_the_schedulers_words(start: Star
         assert (job.reason, "Insufficient nvidia.com/gpu" in job.message) == ("unschedulable", True), job
         await engine.end(job, 0)
 
-    with_engine(use, unschedulable_seconds=3)
+    with_engine(use, unschedulable_seconds=8)
     assert left(run) == ""
 
 
