@@ -19,7 +19,7 @@ async def packaging(
     store: ObjectStore | None = None,
     engine: ContainerEngine | None = None,
 ) -> Image:
-    """Build the image that serves `version` and prove that it answers; without an engine, keep its build context.
+    """Build the image that serves `version` and prove that it answers; where that cannot be, keep its build context.
 
     Args:
         version: The registered version that the image carries.
@@ -31,7 +31,7 @@ async def packaging(
 
     Raises:
         InvalidInput: If the image cannot be built.
-        Unavailable: If the engine, the base image or the registry stops answering.
+        Unavailable: If the engine or the registry stops answering.
         VolvoxError: If the image does not answer as it should; it gets no name then.
     """
     return await package_model(

@@ -18,7 +18,7 @@ from volvox.identity import digest_of, stage_key
 from volvox.modules import discovery
 from volvox.modules.calling import describe
 from volvox.packaging.context import Recipe, image_labels, serving_code
-from volvox.packaging.engine import Engine
+from volvox.packaging.engine import Engine, Unfetchable
 from volvox.packaging.images import Packaging
 from volvox.packaging.proving import Question
 from volvox.records import Dataset, Evaluation, Image, ModelVersion
@@ -42,8 +42,8 @@ async def package_model(
 ) -> Image:
     """Build the image that serves `version`, have it answer a held-out image, name it; or find that this was done.
 
-    Without an engine, or if no image is asked for, the build context is kept and the record says why; as soon as
-    there is an engine, the next call builds.
+    Without an engine, or where its base image or packages cannot be fetched, or if no image is asked for, the build
+    context is kept and the record says why; as soon as it can be built, the next call does.
 
     Args:
         version: The registered version that the image carries.
@@ -55,7 +55,7 @@ async def package_model(
 
     Raises:
         InvalidInput: If a dependency of the module is not installed here, or a step of the build fails.
-        Unavailable: If the engine, the base image or the registry stops answering (tried again once).
+        Unavailable: If the engine or the registry stops answering (tried again once).
         VolvoxError: If the image does not answer as it should; it gets no name then.
     """
     module, opened = discovery.find(version.module), engine.open()
@@ -90,7 +90,12 @@ async def package_model(
             packaging = Packaging(recipe, version.digest, store, cancelled)
             if why_not:
                 return packaging.keep(why_not)
-            return packaging.build(opened, question, engine.registry)
+            try:
+                return packaging.build(opened, question, engine.registry)
+            except Unfetchable as error:
+                # Everything but the image works without it; the next call tries again.
+                progress.note(f"no image: {error}")
+                return packaging.keep(str(error))
 
         return await in_thread(work)
 
@@ -98,8 +103,8 @@ async def package_model(
 
 
 def _unless_removed(store: Store, key: str, engine: Engine) -> str:
-    """`key`, or the one that comes after it for each time that the image it led to was removed from the engine."""
-    while (kept := find(store, "packaging", key, Image)) is not None and not engine.has(kept.image_id):
+    """`key`, or the one after it for each time that its image was removed from the engine, or could not be built."""
+    while (kept := find(store, "packaging", key, Image)) is not None and not (kept.built and engine.has(kept.image_id)):
         key = stage_key("packaging", inputs=[key], arguments="removed")
     return key
 

@@ -152,6 +152,14 @@ class TestWithAnEngine:
         assert not _package(made, store, base).built
         assert _package(made, store, engine).built
 
+    def test_a_base_image_that_cannot_be_fetched_is_said_and_tried_again_the_next_time(
+        self, made: standin.Made, store: Store, engine: ContainerEngine
+    ) -> None:
+        far = engine.model_copy(update={"base_image": "127.0.0.1:1/absent:1"})
+        image = _package(made, store, far)
+        assert not image.built and "cannot be fetched" in image.reason and "ENGINE_BASE_IMAGE" in image.reason
+        assert _reused(made, store, far) == (image, False)
+
     def test_an_image_that_answers_otherwise_than_the_evaluation_gets_no_name(
         self, made: standin.Made, store: Store, engine: ContainerEngine, tmp_path: Path
     ) -> None:

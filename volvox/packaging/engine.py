@@ -100,7 +100,7 @@ class Engine:
 
         Raises:
             Cancelled: If it was.
-            Unavailable: If the base image is not here and cannot be fetched.
+            Unfetchable: If the base image is not here and cannot be fetched, or what is installed cannot.
             VolvoxError: If a step fails.
         """
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -348,14 +348,18 @@ def _made_by(layer: dict[str, Any]) -> str:
     return text if len(text) <= 100 else text[:99] + "…"
 
 
+class Unfetchable(Unavailable):
+    """What an image is built from is not here and cannot be fetched: a base image, or packages."""
+
+
 def _build_failed(step: str, error: str, said: deque[str]) -> VolvoxError:
     if step.startswith("FROM") and _NO_BASE.search(error):
-        return Unavailable(
+        return Unfetchable(
             f"the base image is not on this engine and cannot be fetched ({error.strip()}); "
             "set ENGINE_BASE_IMAGE to an image with Python that is, or use --no-image"
         )
     if any(_NO_INDEX.search(line) for line in said):
-        return Unavailable(
+        return Unfetchable(
             "the package index cannot be reached from inside the image build, which installs the server's "
             "dependencies; give the engine a way to it, or use --no-image"
         )
