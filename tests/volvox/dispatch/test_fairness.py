@@ -82,7 +82,7 @@ def test_a_limit_a_user_leaves_places_to_others(site: Site) -> None:
     """Three at a time of each; nobody's files have no limit."""
 
     async def check() -> None:
-        runtime = Counting()
+        runtime = Counting(seconds=0.4)  # so long that the others are begun meanwhile, however busy the machine is
         inputs = [{"url": str(site.source), "per_user": True}]
         more = {**SCRIPT, "per_user": 3, "scaling": {"max_scale": 16}, "inputs": inputs}
         names = [[f"ann/{number}", f"bob/{number}", f"nobody's {number}"] for number in range(20)]
