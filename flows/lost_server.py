@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import httpx
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from volvox import progress
 from volvox.errors import Ended, Unavailable
@@ -37,6 +38,13 @@ async def unless_prefect_ends(flow: Coroutine[Any, Any, T], home: Home) -> T:
     logging.raiseExceptions = False  # else a log that cannot be sent is told in the middle of the screen
     address = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
     running, at_work, lost_at = asyncio.ensure_future(flow), _AtWork(), 0.0
+
+    def ended() -> Ended:
+        return Ended(
+            f"Prefect at {address}, which keeps the record of runs, has ended while the cycle ran"
+            f"{at_work.failed}; run the same command again: it starts Prefect and reuses what is finished"
+        )
+
     try:
         with progress.listening(at_work.hear):
             while not (await asyncio.wait([running], timeout=_LOOK_SECONDS))[0]:
@@ -47,11 +55,12 @@ async def unless_prefect_ends(flow: Coroutine[Any, Any, T], home: Home) -> T:
                     lost_at = now
                     progress.note("Prefect has ended; stages go on without it, `volvox up` starts it again")
                 elif now - max(lost_at, at_work.until(now)) > _LOST_SECONDS:
-                    raise Ended(
-                        f"Prefect at {address}, which keeps the record of runs, has ended while the cycle ran"
-                        f"{at_work.failed}; run the same command again: it starts Prefect and reuses what is finished"
-                    )
+                    raise ended()
         return running.result()
+    except (ObjectNotFound, PrefectHTTPStatusError) as error:
+        if lost_at:  # another server has its port now, and knows nothing of our runs
+            raise ended() from error
+        raise
     except httpx.TransportError as error:
         raise Unavailable(
             f"Prefect at {address} does not answer ({type(error).__name__}); run the same command again to go on"

@@ -158,7 +158,8 @@ class TestWithAnEngine:
         far = engine.model_copy(update={"base_image": "127.0.0.1:1/absent:1"})
         image = _package(made, store, far)
         assert not image.built and "cannot be fetched" in image.reason and "ENGINE_BASE_IMAGE" in image.reason
-        assert _reused(made, store, far) == (image, False)
+        again, reused = _reused(made, store, far)
+        assert (again.built, again.reason, reused) == (False, image.reason, False)
 
     def test_an_image_that_answers_otherwise_than_the_evaluation_gets_no_name(
         self, made: standin.Made, store: Store, engine: ContainerEngine, tmp_path: Path

@@ -88,7 +88,6 @@ def serve(start: Callable[[], Any], handle: Callable[[dict[str, Any]], dict[str,
             message = ending.unless_told(messages.next)
             if message is not None:
                 _answered(messages, message, handle)
-                ending.listen()  # a script's watch has had the signal for itself
             pause = _PAUSES[0]
         except (_Ending, Stopped):
             break
@@ -124,10 +123,6 @@ class _Told:
 
     def __init__(self) -> None:
         self.told = self._waits = False
-        self.listen()
-
-    def listen(self) -> None:
-        """Hear SIGTERM."""
         signal.signal(signal.SIGTERM, self._hear)
 
     def unless_told(self, wait: Callable[[], Any]) -> Any:

@@ -55,6 +55,18 @@ class Stopped(Exception):
 
 def run(work: Work) -> Ended:
     """Run `work` to its end; no process of it is left when this returns."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return _run(work)
+    finally:
+        if callable(before):  # whoever called us goes on, and is told what came while the script was being ended
+            signal.signal(signal.SIGTERM, before)
+            if _late:
+                _late.clear()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _run(work: Work) -> Ended:
     prepare(work)
     paths = Paths.of(work)
     signal.signal(signal.SIGTERM, _stop)
@@ -149,7 +161,7 @@ class _Watch:
 
     def _end(self, group: int) -> None:
         """End the process with its group, politely first, and whatever else it started."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is being done
+        signal.signal(signal.SIGTERM, _note)  # it is being done
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGTERM)
@@ -226,6 +238,13 @@ def _cannot_start(program: str, error: OSError) -> str:
 
 def _stop(*_: object) -> None:
     raise Stopped
+
+
+_late: list[int] = []
+
+
+def _note(number: int, _: object) -> None:
+    _late.append(number)
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ import json
 import logging
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from volvox.runtimes.served import ServedRuntime
 from volvox.runtimes.servers import Server
 
 _LOOK_SECONDS = 0.3
+_LOOK_AGAIN_SECONDS = (0.0, 0.5, 1.0)  # why a server did not answer
 
 log = logging.getLogger(__name__)
 
@@ -232,10 +233,15 @@ class OscarRuntime(ServedRuntime):
             log.warning("the service of %r could not be deleted: %s", made.function.name, error)
 
     async def _why_gone(self, made: ImageVersion, server: Server, reason: str) -> tuple[Kind, str]:
-        try:
-            told = await self._exposed(made).deployment()
-        except VolvoxError:
-            return "gone", reason
+        told: Mapping[str, Any] = {}
+        for pause in _LOOK_AGAIN_SECONDS:  # the cluster notices later than we do
+            await asyncio.sleep(pause)
+            try:
+                told = await self._exposed(made).deployment()
+            except VolvoxError:
+                return "gone", reason
+            if told.get("state") != "ready" or told.get("reason"):
+                break
         if not told or told.get("state") == "stopped":
             made.servers.lost(server)
         limit, why = made.function.resources.memory_mb, str(told.get("reason") or "")

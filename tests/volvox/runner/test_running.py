@@ -61,6 +61,28 @@ def test_told_to_end_it_ends_the_script_and_what_that_started(tmp_path: Path) ->
     assert processes_with(str(tmp_path)) == []
 
 
+LATE = """
+import os, signal, sys
+from volvox.runner import running
+from volvox.runner.work import Work
+told, end = [], running._Watch._end
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+def late(watch, group):
+    end(watch, group)
+    os.kill(os.getpid(), signal.SIGTERM)
+running._Watch._end = late
+for count in (1, 2):
+    assert running.run(Work.from_json(sys.argv[1])).kind == ""
+    assert len(told) == count, told
+"""
+
+
+def test_whoever_goes_on_after_a_script_hears_what_came_while_it_was_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LATE, work(tmp_path, "echo printed").as_json()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_when_who_started_it_is_killed_nothing_is_left(tmp_path: Path) -> None:
     asked = work(tmp_path, "setsid sleep 1000 & sleep 1000")
     (tmp_path / "request").write_text(asked.as_json())

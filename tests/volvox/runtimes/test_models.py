@@ -115,7 +115,8 @@ def test_it_scales_to_many_and_to_none_and_starts_again_when_it_is_called(run: R
             await bench.runtime.scale(NAME, 4)
         await bench.runtime.scale(NAME, 0)
         status = await bench.until(lambda status: not status.instances)
-        assert status.state == "ready" and status.cold_start_seconds
+        # One that Lambda keeps warm, from a test before, is not a cold start.
+        assert status.state == "ready" and (status.cold_start_seconds or not bench.ends_when_told)
         outcome = await bench.ask()
         assert outcome.kind == "" and (outcome.started_seconds > 0.01 or not bench.ends_when_told)
 
