@@ -126,10 +126,11 @@ def test_a_message_is_deleted_only_when_the_inbox_has_it(
     record = {"eventSource": "aws:s3", "s3": {"bucket": {"name": "bucket"}, "object": {"key": "a"}}}
     aws["sqs"].send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": [record]}))
     inbox = Inbox()
-    inbox.failures = [Unavailable("locked"), Unavailable("locked")]
+    inbox.failures = [Unavailable("locked")] * 100  # for as long as it is looked at
     source = SqsQueue(queue, Aside(tmp_path), client=lambda: aws["sqs"], wait_seconds=1)
-    _read(source, inbox, lambda: inbox.calls == 1)
+    _read(source, inbox, lambda: inbox.calls >= 1)
     assert (inbox.arrivals, _left(aws, queue)) == ([], 1)
+    inbox.failures.clear()
     _read(source, inbox, lambda: bool(inbox.arrivals) and not _left(aws, queue))
     assert inbox.keys == ["a"]
 
