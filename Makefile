@@ -4,10 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # On a public machine give PyTorch's CPU wheel index here; without one, pip takes what its own settings name.
 TORCH_INDEX ?=
-# A worker a core and one more, as tests of engines wait for these and for each other; each has servers of its own. Whole
-# files go to a worker, in the order of their names.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PARALLEL ?= -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A worker a core, each with servers of its own; whole files go to a worker, in the order of their names.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help setup cycle test check format bench bench-serving images soak clean

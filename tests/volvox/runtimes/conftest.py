@@ -22,6 +22,20 @@ _ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
 _ENGINES |= {name: ["docker", "aws"] for name, one in BENCHES.items() if issubclass(one, OnAws)}
 _MARKS = {name: [getattr(pytest.mark, engine) for engine in engines] for name, engines in _ENGINES.items()}
 
+# Inside of these images everything is as in those of `docker` and `lambda`.
+_ALIKE = ("kubernetes", "oscar", "batch", "lambda-batch", "ecs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What happens inside of an image is looked at on Docker and Lambda; at full size on every runtime."""
+    for item in items:
+        found = getattr(item, "callspec", None)
+        names = set(found.params.values()) & set(_ALIKE) if found and item.get_closest_marker("inside") else ()
+        if names:
+            item.add_marker(pytest.mark.soak)
+
+
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 
 

@@ -46,6 +46,7 @@ def test_a_call_is_answered_and_its_answer_is_a_file_of_compact_json(shared: Run
     shared(test)
 
 
+@pytest.mark.inside
 def test_what_is_no_json_is_kept_as_it_came(shared: Run) -> None:
     async def test(bench: Bench) -> None:
         call = bench.call("binary", name="a.png")
@@ -89,6 +90,7 @@ def test_calls_that_come_together_are_answered_together(shared: Run) -> None:
     shared(test)
 
 
+@pytest.mark.inside
 def test_one_bad_file_of_several_harms_no_other(shared: Run) -> None:
     async def test(bench: Bench) -> None:
         found = await bench.invoke(*(bench.call(text) for text in ("fine", "refuse", "raise", "fine")))
@@ -100,6 +102,7 @@ def test_one_bad_file_of_several_harms_no_other(shared: Run) -> None:
     shared(test)
 
 
+@pytest.mark.inside
 def test_it_scales_to_many_and_to_none_and_starts_again_when_it_is_called(run: Run) -> None:
     async def test(bench: Bench) -> None:
         await bench.deploy(bench.function(scaling={"max_scale": 3}))
@@ -123,6 +126,7 @@ def test_it_scales_to_many_and_to_none_and_starts_again_when_it_is_called(run: R
     run(test)
 
 
+@pytest.mark.inside
 def test_one_that_has_nothing_to_do_ends_and_calls_that_wait_have_another_one_started(run: Run) -> None:
     async def test(bench: Bench) -> None:
         await bench.deploy(bench.function(scaling={"max_scale": 2, "idle_seconds": 1, "batch": 1}))
@@ -231,6 +235,7 @@ def test_a_call_that_is_cancelled_is_interrupted_and_others_go_on(shared: Run) -
     shared(test)
 
 
+@pytest.mark.inside
 def test_one_that_uses_more_memory_than_it_may_is_ended(run: Run) -> None:
     async def test(bench: Bench) -> None:
         await bench.deploy(bench.function("2", resources={"memory_mb": 300}))
@@ -241,6 +246,7 @@ def test_one_that_uses_more_memory_than_it_may_is_ended(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.inside
 def test_what_it_prints_is_in_the_call_s_log_and_in_the_function_s(shared: Run) -> None:
     async def test(bench: Bench) -> None:
         call = bench.call("print a line")

@@ -21,6 +21,7 @@ async def answered(bench: Bench, script: str, call: Call | None = None, **more) 
     return call, (await bench.invoke(call))[0]
 
 
+@pytest.mark.inside
 def test_a_script_finds_what_that_of_scar_and_oscar_found(run: Run) -> None:
     script = """#!/bin/sh
 cat "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/content"
@@ -57,6 +58,7 @@ test "$(dirname "$INPUT_FILE_PATH")" = "$TMP_INPUT_DIR"
     run(test)
 
 
+@pytest.mark.inside
 def test_its_own_interpreter_line_counts_and_one_without_goes_to_sh(run: Run) -> None:
     scripts = {
         "#!/usr/bin/env python3\nprint(6 * 7)\n": "42\n",
@@ -80,6 +82,7 @@ def test_a_command_without_a_script(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.inside
 def test_what_it_says_by_its_exit_code_is_obeyed(run: Run) -> None:
     async def test(bench: Bench) -> None:
         _, outcome = await answered(bench, "echo halfway > $TMP_OUTPUT_DIR/a; echo no layers >&2; exit 3")
@@ -127,6 +130,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.inside
 def test_one_that_eats_memory_is_ended_and_that_is_said(run: Run) -> None:
     async def test(bench: Bench) -> None:
         script = (
@@ -139,6 +143,7 @@ def test_one_that_eats_memory_is_ended_and_that_is_said(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.inside
 def test_a_thousand_files_are_kept_with_their_folders_and_links_that_leave_are_not(run: Run) -> None:
     script = """cd "$TMP_OUTPUT_DIR"
 mkdir d0 d1
@@ -158,6 +163,7 @@ mkfifo pipe
     run(test)
 
 
+@pytest.mark.inside
 def test_a_large_event_comes_by_standard_input_and_as_a_file(run: Run) -> None:
     async def test(bench: Bench) -> None:
         event = json.dumps({"Records": ["x" * 300_000]})
@@ -201,6 +207,7 @@ def test_only_so_many_run_at_a_time_and_a_new_version_waits_for_those_before(run
     run(test)
 
 
+@pytest.mark.inside
 def test_a_secret_that_nobody_can_read_is_refused(run: Run) -> None:
     async def test(bench: Bench) -> None:
         named = {"TOKEN": "{{ prefect.blocks.secret.TOKEN }}"}
@@ -210,6 +217,7 @@ def test_a_secret_that_nobody_can_read_is_refused(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.inside
 def test_a_script_runs_as_a_plain_process_only_where_that_is_asked_for(run: Run) -> None:
     async def test(bench: Bench) -> None:
         if bench.name == "local":
