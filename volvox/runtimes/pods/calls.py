@@ -26,8 +26,7 @@ from volvox.runtimes.scripts import Running, Start
 
 _LOOK_SECONDS = 0.15
 _SILENT_SECONDS = 2.0  # without a pod for so long, the cluster is asked why
-_LOG_SECONDS = 10.0  # for the end of what it printed, which a busy node hands out late
-_LOG_AGAIN_SECONDS = 0.5
+_LOG_SECONDS = 2.0
 _LOG_BYTES = 64 << 20
 _TRIES = 5
 _KILLED = 137  # 128 and SIGKILL
@@ -234,7 +233,7 @@ class _Call:
                 raise
             except Exception:  # noqa: S110 - whatever the connection ended with: it is made again
                 pass
-            await asyncio.sleep(_LOG_AGAIN_SECONDS)
+            await asyncio.sleep(_LOG_SECONDS / 4)
 
 
 class _Log:
