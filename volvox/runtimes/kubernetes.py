@@ -28,6 +28,7 @@ from volvox.infrastructure.cluster import Cluster
 from volvox.runtimes import asking
 from volvox.runtimes.images import ImageVersion
 from volvox.runtimes.interface import Kind
+from volvox.runtimes.kept import DEPLOYED
 from volvox.runtimes.models import Model, Models
 from volvox.runtimes.owner import owner_of
 from volvox.runtimes.pods import looking, manifests
@@ -249,7 +250,7 @@ class KubernetesRuntime(ServedRuntime):
 
     async def _sweep_engine(self) -> None:
         """Remove Jobs of a dispatcher that is gone, and what no function is known for."""
-        known = {function_label(path.parent.name) for path in self.folder.glob("*/deployed.json")}
+        known = {function_label(path.parent.name) for path in self.folder.glob(f"*/{DEPLOYED}")}
         for place in self._places():
             cluster = self.cluster(place)
             with contextlib.suppress(VolvoxError):

@@ -27,6 +27,7 @@ from volvox.runtimes import asking
 from volvox.runtimes.images import ImageVersion
 from volvox.runtimes.instances import Scale
 from volvox.runtimes.interface import Instance, Kind, Status
+from volvox.runtimes.kept import DEPLOYED
 from volvox.runtimes.models import Model, Models
 from volvox.runtimes.oscar_cluster import checking, services
 from volvox.runtimes.oscar_cluster.access import Cluster
@@ -263,7 +264,7 @@ class OscarRuntime(ServedRuntime):
 
     async def _sweep_engine(self) -> None:
         """Remove services that no function is known for."""
-        known = {function_label(path.parent.name) for path in self.folder.glob("*/deployed.json")}
+        known = {function_label(path.parent.name) for path in self.folder.glob(f"*/{DEPLOYED}")}
         for which in self._known_clusters():
             cluster = self.cluster(which)
             with contextlib.suppress(VolvoxError):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from volvox.functions.definition import Function
+from volvox.runtimes.kept import DEPLOYED
 
 FOLDERS = ("lambda", "batch", "ecs", "lambda-batch/lambda", "lambda-batch/batch")
 
@@ -17,7 +18,7 @@ def elsewhere(folder: Path, name: str) -> Function | None:
     """The function `name` as another runtime of AWS has it; None: only the one of `folder` has, if any."""
     root = folder.parent.parent if folder.parent.name == "lambda-batch" else folder.parent
     for one in FOLDERS:
-        file = root / one / name / "deployed.json"
+        file = root / one / name / DEPLOYED
         if root / one != folder and file.is_file():
             try:
                 return Function.model_validate(json.loads(file.read_bytes())["function"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volvox.runtimes.aws.beside import FOLDERS
+from volvox.runtimes.kept import DEPLOYED
 from volvox.settings import Home
 
 _WAIT_SECONDS = 60.0
@@ -33,7 +34,7 @@ def of_home(home: Home) -> dict[str, Queue]:
     """Those of everything that is deployed on AWS, by URL."""
     found: dict[str, Queue] = {}
     for folder in FOLDERS:
-        for path in (home.root / "dispatch" / folder).glob("*/deployed.json"):
+        for path in (home.root / "dispatch" / folder).glob(f"*/{DEPLOYED}"):
             told = _told(path)
             if url := told.get("queue"):
                 found[url] = Queue(url, lambda told=told: _client(told["function"]))
