@@ -99,17 +99,23 @@ def read_pod(pod: dict[str, Any]) -> Pod:
 
 
 def would_fit(pod: dict[str, Any], nodes: list[dict[str, Any]]) -> bool:
-    """Whether some node could take the pod if nothing else ran on it."""
+    """Whether some node could take the pod if nothing else ran on it; one that has not said what it holds may."""
     wanted: dict[str, float] = {}
     for container in pod["spec"]["containers"]:
         resources = container.get("resources", {})
         for name, amount in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
             wanted[name] = wanted.get(name, 0.0) + quantity(amount)
     selector = pod["spec"].get("nodeSelector") or {}
+
+    def holds(node: dict[str, Any]) -> bool:
+        # A node that just joined has no status until its kubelet tells it.
+        offered: dict[str, str] | None = (node.get("status") or {}).get("allocatable")
+        return offered is None or all(quantity(offered.get(name, "0")) >= amount for name, amount in wanted.items())
+
     return any(
         selector.items() <= (node["metadata"].get("labels") or {}).items()
-        and not node["spec"].get("unschedulable", False)
-        and all(quantity(node["status"]["allocatable"].get(name, "0")) >= amount for name, amount in wanted.items())
+        and not (node.get("spec") or {}).get("unschedulable", False)
+        and holds(node)
         for node in nodes
     )
 

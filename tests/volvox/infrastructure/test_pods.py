@@ -94,6 +94,7 @@ def test_whether_an_empty_node_would_take_it() -> None:
     gpu["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "1"
     assert not would_fit(gpu, [node])
     assert not would_fit(pod(), [])
+    assert would_fit(gpu, [node | {"status": {}}]), "one that just joined has not said yet what it holds"
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,14 @@ from volvox.errors import InvalidInput, Unavailable, VolvoxError
 from volvox.functions.definition import Function
 from volvox.infrastructure.cluster import Cluster
 from volvox.runner.running import Ended, how_it_ended, last_line, size_mb
-from volvox.runner.work import Work
 from volvox.runtimes.asking import out_of_memory
-from volvox.runtimes.pods import looking, wrapping
+from volvox.runtimes.pods import looking, printed, wrapping
 from volvox.runtimes.pods.manifests import CALL_CONTAINER, call_job
 from volvox.runtimes.pods.settings import PodSettings
 from volvox.runtimes.scripts import Running, Start
 
 _LOOK_SECONDS = 0.15
 _SILENT_SECONDS = 2.0  # without a pod for so long, the cluster is asked why
-_LOG_SECONDS = 2.0
-_LOG_BYTES = 64 << 20
 _TRIES = 5
 _KILLED = 137  # 128 and SIGKILL
 _TOLD_SECONDS = 5.0
@@ -86,12 +83,15 @@ class _Call:
                 cannot = Ended("gone", "its pod was killed before it was given its file")
             return await self._ended_already(name) or cannot
         self._running.began, self.begun = True, time.monotonic()
-        printing, fetching = asyncio.create_task(self._printed(name)), asyncio.create_task(self._fetched(name))
+        following = printed.follow(
+            self.cluster, looking.pods_path(self._space, name), CALL_CONTAINER, self._work, self._token
+        )
+        printing, fetching = asyncio.create_task(following), asyncio.create_task(self._fetched(name))
         try:
             if not (await asyncio.wait([fetching], timeout=self._work.timeout_seconds))[0]:
                 return Ended("timeout", f"it took longer than {self._work.timeout_seconds:g} s")
             ended = fetching.result()
-            await asyncio.wait([printing], timeout=_LOG_SECONDS)
+            await asyncio.wait([printing], timeout=printed.LATE_SECONDS)
         finally:
             for task in (printing, fetching):
                 task.cancel()
@@ -174,7 +174,7 @@ class _Call:
 
     def _unpacked(self, source: Path) -> Ended | None:
         try:
-            code, killed, printed = wrapping.unpack(source, Path(self._work.output))
+            code, killed, answer = wrapping.unpack(source, Path(self._work.output))
         except tarfile.TarError:
             return None
         except OSError as error:
@@ -183,7 +183,7 @@ class _Call:
             return Ended(kind, f"its outputs cannot be written: {error.strerror}")
         finally:
             source.unlink(missing_ok=True)
-        text, limit = printed.decode(errors="replace"), self._function.resources.storage_mb
+        text, limit = answer.decode(errors="replace"), self._function.resources.storage_mb
         if limit and (used := size_mb(self._work.output)) > limit:
             return Ended("storage", f"it wrote {used:.0f} MB, more than the {limit} MB it may", code, printed=text)
         if code and killed:
@@ -213,58 +213,6 @@ class _Call:
             return Ended("gone", "its pod was ended from outside")
         ended = looking.leaving(pod) or "terminated" in looking.state_of(pod)
         return _not_run(pod, self._function) if ended else None
-
-    async def _printed(self, name: str) -> None:
-        """Add what it prints to its log, until it says that this was all."""
-        taken, path = 0, f"{looking.pods_path(self._space, name)}/log"
-        log = _Log(self._work, self._token.encode())
-        while not log.over:
-            skip = taken
-            try:
-                async for piece in self.cluster.stream(path, [("follow", "true"), ("container", CALL_CONTAINER)]):
-                    new = piece[skip:]
-                    skip = max(0, skip - len(piece))
-                    taken += len(new)
-                    log.add(new)
-                    if log.over:
-                        return
-            except asyncio.CancelledError:
-                log.rest()
-                raise
-            except Exception:  # noqa: S110 - whatever the connection ended with: it is made again
-                pass
-            await asyncio.sleep(_LOG_SECONDS / 4)
-
-
-class _Log:
-    """The file of what a script prints; the last bytes are held back while they may be the beginning of the token."""
-
-    def __init__(self, work: Work, token: bytes) -> None:
-        self._path, self._token, self._held, self._size = work.log, token, b"", 0
-        self.over = False
-
-    def add(self, piece: bytes) -> None:
-        self._held += piece
-        at = self._held.find(self._token)
-        if at >= 0:
-            self.over, self._held = True, self._held[:at]
-            self.rest()
-            return
-        keep = next(
-            (n for n in range(min(len(self._token), len(self._held)), 0, -1) if self._held.endswith(self._token[:n])), 0
-        )
-        whole, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        self._write(whole)
-
-    def rest(self) -> None:
-        self._write(self._held)
-        self._held = b""
-
-    def _write(self, piece: bytes) -> None:
-        if piece and self._path and self._size < _LOG_BYTES:
-            self._size += len(piece)
-            with contextlib.suppress(OSError), open(self._path, "ab") as stream:  # noqa: PTH123 - a text, often
-                stream.write(piece)
 
 
 class _TooMuch(Exception):

@@ -59,6 +59,7 @@ wait $tee
 kill $late 2>/dev/null
 echo "$code $(($(killed) - before))" > "$F/ended.part"
 cat "$F/token"
+cat "$F/token" >&2
 mv "$F/ended.part" "$F/ended"
 n=0
 until [ -e "$F/taken" ]; do n=$((n + 1)); [ $n -gt 6000 ] && break; sleep 0.1; done
@@ -98,7 +99,7 @@ def archive(
 
     Args:
         work: What it is.
-        token: A line that tells the end of what it prints.
+        token: A line that tells the end of what it prints, on its standard output and on its standard error.
         given: Variables beside those of the work; None: its container has its own.
         paths: Where it finds things.
 

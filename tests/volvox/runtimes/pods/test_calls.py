@@ -13,8 +13,8 @@ from tests.volvox.runtimes.pods import test_models
 from tests.volvox.runtimes.pods.made_up import MadeUp
 from tests.volvox.runtimes.pods.test_models import OnMadeUp
 from volvox.runner.work import Work
-from volvox.runtimes.pods.calls import _Log
 from volvox.runtimes.pods.manifests import DISPATCHER
+from volvox.runtimes.pods.printed import Log
 
 run = test_models.run
 
@@ -123,10 +123,17 @@ def test_the_job_of_a_dispatcher_that_is_gone_is_removed_by_the_next_and_others_
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
-def test_a_log_ends_where_the_token_stands_however_it_is_cut(tmp_path: Path, size: int) -> None:
-    text = b"a \x1e line\nand \x1eTOK\x1e no end\nlast" + b"\x1eTOKEN\x1e\nnever"
-    log = _Log(Work(folder="", output="", log=str(tmp_path / "log")), b"\x1eTOKEN\x1e")
+def test_a_log_ends_where_both_streams_have_said_so_however_it_is_cut(tmp_path: Path, size: int) -> None:
+    text = b"a \x1e line\nand \x1eTOK\x1e no end\nlast\x1eTOKEN\x1e\n\x1eno such file\n\x1eTOKEN\x1e\nnever"
+    log = Log(Work(folder="", output="", log=str(tmp_path / "log")), "\x1eTOKEN\x1e")
     for at in range(0, len(text), size):
-        if not log.over:
-            log.add(text[at : at + size])
-    assert log.over and (tmp_path / "log").read_bytes() == b"a \x1e line\nand \x1eTOK\x1e no end\nlast"
+        log.add(text[at : at + size])
+    written = b"a \x1e line\nand \x1eTOK\x1e no end\nlast\x1eno such file\n"
+    assert log.over and (tmp_path / "log").read_bytes() == written
+
+
+def test_a_log_that_never_says_that_it_is_over_is_kept_whole(tmp_path: Path) -> None:
+    log = Log(Work(folder="", output="", log=str(tmp_path / "log")), "\x1eTOKEN\x1e")
+    log.add(b"one\n\x1eTOKEN\x1e\ntwo\x1eTOKEN")
+    log.rest()
+    assert not log.over and (tmp_path / "log").read_bytes() == b"one\ntwo\x1eTOKEN"

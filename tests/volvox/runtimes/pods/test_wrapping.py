@@ -78,7 +78,7 @@ def test_a_script_gets_its_file_event_and_variables_and_its_code_outputs_and_wor
     found = {one.relative: one.path.read_text() for one in outputs.collect(pod.outside / "output")[0]}
     assert found == {"copy": "content", "event": '{"a": 1}', "sub/quoted": quoted}
     out, err = pod.end()
-    assert out == "a b.txt\nTHE-END\n" and err == "wrong\n" and pod.process.returncode == 7
+    assert out == "a b.txt\nTHE-END\n" and err == "wrong\nTHE-END\n" and pod.process.returncode == 7
 
 
 def test_a_large_file_with_a_long_name_comes_as_it_is(pod: Pod) -> None:
