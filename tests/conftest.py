@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Trainings here are so small that a second thread only waits for the first, at the cost of a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_RUNTIMES = ("lambda-batch", "lambda", "batch", "docker", "ecs", "kubernetes", "local", "oscar")
 
 
 # A shell that starts this in the background has it ignore Ctrl-C, and so would every command that is tested.
@@ -31,10 +35,27 @@ def _environment_of_before() -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole files go to a worker, so that shared servers stay shared; the suite of runtimes goes runtime by runtime."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileAndRuntime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            runtime = next((one for one in _RUNTIMES if f"[{one}" in test), "")
+            return f"{file} {runtime}" if file.startswith("tests/volvox/runtimes/") else file
+
+    return ByFileAndRuntime(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.fixture(autouse=True)
 def _docker_in_turns(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests look at all containers of the one engine, so only one test at a time uses it, in whatever process."""
-    if not request.node.get_closest_marker("docker"):
+    """Tests that look at all containers of the one engine use it one at a time, in whatever process.
+
+    Those of `apart` look at what carries their own names only.
+    """
+    if not request.node.get_closest_marker("docker") or request.node.get_closest_marker("apart"):
         yield
         return
     with Path(tempfile.gettempdir(), "volvox-tests-docker.lock").open("w") as lock:

@@ -20,18 +20,21 @@ BENCHES: dict[str, type[Bench]] = {
 }  # fmt: skip
 _ENGINES = {"docker": ["docker"], "kubernetes": ["docker", "k8s"]}
 _ENGINES |= {name: ["docker", "aws"] for name, one in BENCHES.items() if issubclass(one, OnAws)}
-_MARKS = {name: [getattr(pytest.mark, engine) for engine in engines] for name, engines in _ENGINES.items()}
+_MARKS = {
+    name: [pytest.mark.apart, *(getattr(pytest.mark, engine) for engine in engines)]
+    for name, engines in _ENGINES.items()
+}
 
-# Inside of these images everything is as in those of `docker` and `lambda`.
-_ALIKE = ("kubernetes", "oscar", "batch", "lambda-batch", "ecs")
+# Its engine is a server of the tests themselves.
+_AT_FULL_SIZE = ("oscar",)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What happens inside of an image is looked at on Docker and Lambda; at full size on every runtime."""
+    """What happens inside of an image is looked at on every runtime; on these at full size only."""
     for item in items:
         found = getattr(item, "callspec", None)
-        names = set(found.params.values()) & set(_ALIKE) if found and item.get_closest_marker("inside") else ()
+        names = set(found.params.values()) & set(_AT_FULL_SIZE) if found and item.get_closest_marker("inside") else ()
         if names:
             item.add_marker(pytest.mark.soak)
 

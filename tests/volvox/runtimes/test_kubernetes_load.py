@@ -27,7 +27,7 @@ from volvox.runtimes.pods import manifests
 
 __all__ = ["site"]
 
-pytestmark = [pytest.mark.docker, pytest.mark.k8s]
+pytestmark = [pytest.mark.docker, pytest.mark.k8s, pytest.mark.apart]
 
 KILL_SECONDS = 8.0  # on average; a new pod takes about so long on a busy machine, and is killed while it starts too
 DEPLOY_SECONDS = 300.0  # of a version whose pods are killed while it is proven

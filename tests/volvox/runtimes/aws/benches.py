@@ -166,10 +166,10 @@ class LambdaBatch(WithJobs):
 
 
 def containers() -> list[str]:
-    """Containers that run of images of the suite's functions; those of Lambda are kept warm, which is its business."""
+    """Containers that run of images of the suite's functions; Lambda's and a cluster's are their business."""
     line = ["docker", "ps", "--format", "{{.Names}} {{.Image}}"]
     told = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [one for one in told if f"volvox-{NAME}" in one and not one.startswith("lambda-")]
+    return [one for one in told if f"volvox-{NAME}" in one and not one.startswith(("lambda-", "k8s_"))]
 
 
 def on_aws(function: str) -> list[str]:

@@ -23,7 +23,7 @@ from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 from volvox.runtimes.opening import open_runtime
 from volvox.settings import Home
 
-pytestmark = [pytest.mark.aws, pytest.mark.docker]
+pytestmark = [pytest.mark.aws, pytest.mark.docker, pytest.mark.apart]
 
 SCRIPT = """#!/bin/sh
 echo said

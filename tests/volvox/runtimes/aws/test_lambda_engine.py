@@ -18,7 +18,7 @@ from volvox.runtimes.aws import checks, triggers
 from volvox.runtimes.aws.account import Account
 from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 
-pytestmark = [pytest.mark.aws, pytest.mark.docker]
+pytestmark = [pytest.mark.aws, pytest.mark.docker, pytest.mark.apart]
 
 SCRIPT = """#!/bin/sh
 test "$(cat "$INPUT_FILE_PATH")" = fails && { echo "no layers" >&2; exit 3; }

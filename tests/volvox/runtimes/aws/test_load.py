@@ -28,7 +28,7 @@ from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 
 __all__ = ["site"]
 
-pytestmark = [pytest.mark.aws, pytest.mark.docker]
+pytestmark = [pytest.mark.aws, pytest.mark.docker, pytest.mark.apart]
 
 AT_ONCE = 4
 LOST = 0.03

@@ -17,7 +17,7 @@ from volvox.errors import InvalidInput
 from volvox.functions.definition import Function
 from volvox.runtimes.aws import images, script_images
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.apart]
 
 NAME = f"t-{uuid.uuid4().hex[:10]}"  # an engine may be another run's too, and images are named after their function
 SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH"; echo; command -v python3 || echo none\n'
