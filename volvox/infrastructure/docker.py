@@ -45,7 +45,7 @@ class DockerEngine:
         return await asyncio.to_thread(self._jobs)
 
     async def end(self, job: Job, grace_seconds: float) -> None:
-        """Stop a container, by force after `grace_seconds`, and remove it with its anonymous volumes.
+        """Stop a container, by force after `grace_seconds` (0: at once), and remove it with its anonymous volumes.
 
         Raises:
             Unavailable: If the engine does not answer.
@@ -112,7 +112,8 @@ class DockerEngine:
 
         with self._errors("end a container"):
             try:
-                self._api.stop(container, timeout=max(0, round(grace_seconds)))
+                if grace_seconds > 0:  # without, nothing is asked to end: it would still have time to begin with that
+                    self._api.stop(container, timeout=max(1, round(grace_seconds)))
                 self._api.remove_container(container, v=True, force=True)
             except docker.errors.NotFound:
                 return

@@ -61,6 +61,10 @@ class KubernetesEngine:
                 self._list(f"/apis/batch/v1/namespaces/{self.namespace}/jobs"),
                 self._list(f"/api/v1/namespaces/{self.namespace}/pods"),
             )
+            if _out_of_date(jobs, pods):
+                listed = {one["metadata"]["uid"] for one in pods}
+                again = await self._list(f"/api/v1/namespaces/{self.namespace}/pods")
+                pods = [one for one in again if one["metadata"]["uid"] in listed]
             nodes: list[dict[str, Any]] | None = None
             of_job: dict[str, list[Pod]] = {}
             for one in pods:
@@ -218,6 +222,12 @@ def read_job(job: dict[str, Any], pods: Iterable[Pod]) -> Job:
     if failed is not None:
         return Job(**common, state="ended", reason="gone", message=_failed(failed), ended=_at(failed))
     return Job(**common, state="waiting")
+
+
+def _out_of_date(jobs: list[dict[str, Any]], pods: list[dict[str, Any]]) -> bool:
+    """Whether a Job has failed since its pods were listed: they tell why, it only says that they failed."""
+    failed = {job["metadata"]["name"] for job in jobs if _condition(job.get("status", {}), "Failed") is not None}
+    return bool(failed) and any(pod.live for pod in map(read_pod, pods) if pod.job in failed)
 
 
 def _telling(pods: list[Pod], parallel: bool, failed: bool) -> Pod | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from volvox.infrastructure.kubernetes import read_job
+from volvox.infrastructure.kubernetes import KubernetesEngine, read_job
 from volvox.infrastructure.pods import quantity, read_pod, would_fit
 
 LABELS = {"prefect.io/flow-run-id": "r", "prefect.io/work-pool-id": "p", "job-name": "happy-pig-x"}
@@ -130,3 +131,19 @@ def test_a_job_tells_its_end_without_pods() -> None:
     found = read_job(job({"conditions": [failed]}), [read_pod(pod(status=with_container("Running", running={})))])
     assert (found.state, found.reason) == ("ended", "error")
     assert "was active too long" in found.message
+
+
+def test_a_job_that_failed_after_its_pods_were_listed_is_told_by_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = KubernetesEngine("n", config={}), list[str]()
+    before = pod(status=with_container("Running", running={"startedAt": "2030-01-01T00:00:02Z"}))
+
+    async def listed(path: str, selector: str = "") -> list[dict[str, Any]]:
+        asked.append(path.rpartition("/")[2])
+        if path.endswith("/jobs"):
+            told = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "no more"}
+            return [job({"conditions": [told]})]
+        return [before] if asked.count("pods") == 1 else [ended(137, "OOMKilled"), ended(0, name="another's")]
+
+    monkeypatch.setattr(engine, "_list", listed)
+    (found,) = asyncio.run(engine.jobs())
+    assert (found.reason, asked.count("pods")) == ("out_of_memory", 2)

@@ -22,7 +22,7 @@ from volvox.runtimes.aws.batch_runtime import BatchRuntime
 from volvox.runtimes.aws.lambda_runtime import LambdaRuntime
 from volvox.runtimes.aws.limits import LAMBDA_SECONDS, beyond_lambda
 from volvox.runtimes.aws.payloads import fetched_there
-from volvox.runtimes.aws.threads import off
+from volvox.runtimes.aws.under_way import heard
 from volvox.runtimes.interface import Call, Outcome, Status
 from volvox.runtimes.models import Models
 from volvox.runtimes.scripts import Secret
@@ -71,7 +71,7 @@ class LambdaBatchRuntime:
             await self._batch.deploy(later, version=version, tell=tell, prove=False)
         if before not in ("", version) and (calls := self._calls.pop(function.name, None)):
             await asyncio.wait(calls)
-            await off(lambda: None)  # who asked hears of the answers first
+            await heard()
 
     async def status(self, name: str) -> Status:
         """As `Runtime.status`, of both."""
