@@ -25,17 +25,13 @@ _MARKS = {
     for name, engines in _ENGINES.items()
 }
 
-# Its engine is a server of the tests themselves.
-_AT_FULL_SIZE = ("oscar",)
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What happens inside of an image is looked at on every runtime; on these at full size only."""
+    """What happens inside of an image is looked at on every engine; on OSCAR's, a server of the tests, at full size."""
     for item in items:
         found = getattr(item, "callspec", None)
-        names = set(found.params.values()) & set(_AT_FULL_SIZE) if found and item.get_closest_marker("inside") else ()
-        if names:
+        if found and "oscar" in found.params.values() and item.get_closest_marker("inside"):
             item.add_marker(pytest.mark.soak)
 
 

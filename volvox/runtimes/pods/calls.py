@@ -18,7 +18,7 @@ from volvox.functions.definition import Function
 from volvox.infrastructure.cluster import Cluster
 from volvox.runner.running import Ended, how_it_ended, last_line, size_mb
 from volvox.runtimes.asking import out_of_memory
-from volvox.runtimes.pods import looking, printed, wrapping
+from volvox.runtimes.pods import live_log, looking, wrapping
 from volvox.runtimes.pods.manifests import CALL_CONTAINER, call_job
 from volvox.runtimes.pods.settings import PodSettings
 from volvox.runtimes.scripts import Running, Start
@@ -83,7 +83,7 @@ class _Call:
                 cannot = Ended("gone", "its pod was killed before it was given its file")
             return await self._ended_already(name) or cannot
         self._running.began, self.begun = True, time.monotonic()
-        following = printed.follow(
+        following = live_log.follow(
             self.cluster, looking.pods_path(self._space, name), CALL_CONTAINER, self._work, self._token
         )
         printing, fetching = asyncio.create_task(following), asyncio.create_task(self._fetched(name))
@@ -91,7 +91,7 @@ class _Call:
             if not (await asyncio.wait([fetching], timeout=self._work.timeout_seconds))[0]:
                 return Ended("timeout", f"it took longer than {self._work.timeout_seconds:g} s")
             ended = fetching.result()
-            await asyncio.wait([printing], timeout=printed.LATE_SECONDS)
+            await asyncio.wait([printing], timeout=live_log.LATE_SECONDS)
         finally:
             for task in (printing, fetching):
                 task.cancel()

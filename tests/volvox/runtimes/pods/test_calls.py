@@ -13,8 +13,8 @@ from tests.volvox.runtimes.pods import test_models
 from tests.volvox.runtimes.pods.made_up import MadeUp
 from tests.volvox.runtimes.pods.test_models import OnMadeUp
 from volvox.runner.work import Work
+from volvox.runtimes.pods.live_log import Log
 from volvox.runtimes.pods.manifests import DISPATCHER
-from volvox.runtimes.pods.printed import Log
 
 run = test_models.run
 

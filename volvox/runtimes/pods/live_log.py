@@ -28,22 +28,20 @@ async def follow(cluster: Cluster, pod: str, container: str, work: Work, token: 
             may come after the end of the other.
     """
     taken, log = 0, Log(work, token)
-    while not log.over:
-        skip = taken
-        try:
-            async for piece in cluster.stream(f"{pod}/log", [("follow", "true"), ("container", container)]):
-                new = piece[skip:]
-                skip = max(0, skip - len(piece))
-                taken += len(new)
-                log.add(new)
-                if log.over:
-                    return
-        except asyncio.CancelledError:
-            log.rest()
-            raise
-        except Exception:  # noqa: S110 - whatever the connection ended with: it is made again
-            pass
-        await asyncio.sleep(_AGAIN_SECONDS)
+    try:
+        while not log.over:
+            skip = taken
+            with contextlib.suppress(Exception):  # whatever the connection ended with: it is made again
+                async for piece in cluster.stream(f"{pod}/log", [("follow", "true"), ("container", container)]):
+                    new = piece[skip:]
+                    skip = max(0, skip - len(piece))
+                    taken += len(new)
+                    log.add(new)
+                    if log.over:
+                        return
+            await asyncio.sleep(_AGAIN_SECONDS)
+    finally:
+        log.rest()
 
 
 class Log:
