@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What happens inside of an image is looked at on every engine; on OSCAR's, a server of the tests, at full size."""
     for item in items:
         found = getattr(item, "callspec", None)
-        if found and "oscar" in found.params.values() and item.get_closest_marker("inside"):
+        if item.get_closest_marker("inside") and found and "oscar" in found.params.values():
             item.add_marker(pytest.mark.soak)
 
 
