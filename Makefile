@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # On a public machine give PyTorch's CPU wheel index here; without one, pip takes what its own settings name.
 TORCH_INDEX ?=
-# A worker a core, each with servers of its own; whole files go to a worker, in the order of their names.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A worker more than cores, since who waits for an engine needs none; four at most, each with servers of its own. Whole
+# files go to a worker, in the order of their names.
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+PARALLEL ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help setup cycle test check format bench bench-serving images soak clean
@@ -21,13 +23,14 @@ setup: .venv/ready ## A virtual environment in .venv with pinned dependencies.
 	$(PIP) install -q -c deployments/constraints.txt --no-build-isolation \
 		-e '.[cycle,dev]' -e './model_modules/image_classifier[train]'
 	$(BIN)/python -m volvox.stack.prefect_database
+	$(BIN)/python -m compileall -q volvox flows tasks blocks deployments model_modules  # once, not at every start
 	touch $@
 
 cycle: setup ## The whole cycle on scanned handwritten digits, then a page to try the model.
 	$(BIN)/volvox cycle --demo
 
 test: setup ## All tests: of each model module alone, then of the platform.
-	for module in model_modules/*/; do (cd $$module && ../../$(BIN)/python -m pytest) || exit; done
+	for module in model_modules/*/; do (cd $$module && ../../$(BIN)/python -m pytest -n logical --maxprocesses 4) || exit; done
 	$(BIN)/python -m pytest $(PARALLEL)
 
 check: setup ## Lint, format, types and import contracts.

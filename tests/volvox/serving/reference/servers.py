@@ -93,18 +93,19 @@ class Servers:
 
     def end(self) -> None:
         """End them all."""
-        for process, _ in self.running.values():
-            _end(process)
+        _end(*(process for process, _ in self.running.values()))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _end(*processes: subprocess.Popen[bytes]) -> None:
+    """End them together: the reference takes its time, since connections to it are still open."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        ends = time.monotonic() + (patience or 0.0)
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(None if patience is None else max(0.0, ends - time.monotonic()))
 
 
 def _free_port() -> int:
