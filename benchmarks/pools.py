@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,7 @@ from benchmarks.bare import BarePrefect, bare_engine, engine_there
 from volvox.packaging.engine import Engine
 from volvox.settings import Home
 from volvox.stack import stack
+from volvox.submitting import arun
 
 LIMITS = {"local": 4.0, "docker": 5.0, "kubernetes": 6.0, "ecs": None}
 _HOST = {"docker": {"network_mode": "host"}, "kubernetes": {"host_network": True}, "ecs": {"launch_type": "FARGATE"}}
@@ -140,8 +142,8 @@ async def _measure(kinds: list[str], rounds: int, home: Home, image: str) -> dic
         try:
             for number in range(rounds + 1):  # the first finds cold caches and workers that have just begun
                 for kind, one in figures.items():
-                    ours = await _once(client, f"data/{kind}")
-                    theirs = await _once(client, bare[kind].deployment) if bare[kind].process else None
+                    ours = await _once(client, _submitted, kind)
+                    theirs = await _once(client, _created, bare[kind].deployment) if bare[kind].process else None
                     engine = await asyncio.to_thread(bare_engine, kind, image, _CLUSTER)
                     if number:
                         one.add(ours, theirs, engine)
@@ -152,27 +154,38 @@ async def _measure(kinds: list[str], rounds: int, home: Home, image: str) -> dic
     return figures
 
 
-async def _once(client: Any, deployment: str) -> tuple[float, float, float]:
-    """Seconds from the submission of a run until it was taken, until it ran, and until the first line of its stage."""
-    await asyncio.sleep(_BETWEEN_SECONDS)
+async def _submitted(_: Any, kind: str, source: str) -> tuple[float, str]:
+    """Hand the stage to a pool as Volvox does, and say when that began."""
+    began = time.time()
+    return began, (await arun("data", on=kind, wait=False, source=source)).id
+
+
+async def _created(client: Any, deployment: str, source: str) -> tuple[float, str]:
+    """Make the run as Prefect does; its deployment is known before."""
     found = await client.read_deployment_by_name(deployment)
     began = time.time()
-    run = await client.create_flow_run_from_deployment(found.id, parameters={"source": f"/nowhere/{began}"})
+    return began, (await client.create_flow_run_from_deployment(found.id, parameters={"source": source})).id
+
+
+async def _once(client: Any, submit: Callable[..., Any], to: str) -> tuple[float, float, float]:
+    """Seconds from the submission of a run until it was taken, until it ran, and until the first line of its stage."""
+    await asyncio.sleep(_BETWEEN_SECONDS)
+    began, run_id = await submit(client, to, f"/nowhere/{time.time()}")
     while True:
-        run = await client.read_flow_run(run.id)
+        run = await client.read_flow_run(run_id)
         if run.state is not None and run.state.is_final():
             break
         await asyncio.sleep(0.5)
     told = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
     states = {state.name: state.timestamp.timestamp() - began for state in told}
-    assert "Running" in states, f"{deployment}: {run.state.name}: {run.state.message}"
+    assert "Running" in states, f"{to}: {run.state.name}: {run.state.message}"
     from blocks.store import ObjectStore
 
     left = ObjectStore.local().open().record("runs", str(run.id))
     first = float(left["began"]) - began if left is not None else states["Running"]  # the function's own word
     if first > _STALLED_SECONDS:  # how that came is worth knowing, whatever the median is
         steps = ", ".join(f"{state.name} {state.timestamp.timestamp() - began:.1f} s" for state in told)
-        print(f"  {deployment} stalled: {steps}", flush=True)
+        print(f"  {to} stalled: {steps}", flush=True)
         for name in ("prefect", "worker"):
             lines = (Home.current().root / "stack" / f"{name}.log").read_text().splitlines()[-30:]
             print("\n".join(f"    {name}: {line}" for line in lines), flush=True)

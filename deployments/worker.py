@@ -9,9 +9,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volvox.errors import VolvoxError
 from volvox.stack.services import Context, ServiceSpec, python
+
+if TYPE_CHECKING:
+    from volvox.stack.waking import Bell
 
 _MLFLOW_SECONDS = 60.0
 _LOOK_SECONDS = 2.0
@@ -49,6 +53,8 @@ async def _work(prefect_url: str) -> None:
     from deployments.dead_runs import sweep_forever
     from deployments.workers import work
     from volvox.pools.machine import filled, this_machine
+    from volvox.settings import Home
+    from volvox.stack.waking import Bell
 
     current = asyncio.current_task()
     if current is not None:  # Prefect's worker leaves SIGTERM to its caller; cancelled, it ends its runs and reports
@@ -60,13 +66,15 @@ async def _work(prefect_url: str) -> None:
     gc.enable()
     machine = this_machine()
     processes = [filled(pool, machine) for pool in enabled.values() if not pool.starts_containers]
-    async with asyncio.TaskGroup() as group:
-        group.create_task(sweep_forever())
-        group.create_task(_containers(prefect_url))
-        group.create_task(work(processes, started=_ready))
+    bell = Bell()
+    with bell.listening(Home.current()):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sweep_forever())
+            group.create_task(_containers(prefect_url, bell))
+            group.create_task(work(processes, bell, started=_ready))
 
 
-async def _containers(prefect_url: str) -> None:
+async def _containers(prefect_url: str, bell: Bell) -> None:
     """Workers of the pools that start containers, begun anew whenever a pool's file has changed.
 
     Their runs do not notice: such a worker looks away once it has submitted a run.
@@ -81,7 +89,7 @@ async def _containers(prefect_url: str) -> None:
             print(f"error: {error}", flush=True)
             enabled = []
         before = _pool_files()
-        working = asyncio.create_task(work(enabled) if enabled else asyncio.sleep(0))
+        working = asyncio.create_task(work(enabled, bell) if enabled else asyncio.sleep(0))
         try:
             while _pool_files() == before:
                 await asyncio.sleep(_LOOK_SECONDS)

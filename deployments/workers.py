@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import functools
 import json
 import re
 import socket
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from deployments.reconciling import Reconciler
     from volvox.infrastructure.jobs import Engine
+    from volvox.stack.waking import Bell
 
 _RESTART_SECONDS = (2.0, 5.0, 15.0, 60.0)
 _PULL_SECONDS = 600  # of silence, while the engine unpacks a large layer
@@ -44,13 +46,16 @@ class Pool(Protocol):
     def gpus_total(self) -> int | None: ...
 
 
-def worker_for(pool: Pool, name: str = "", look_now: Callable[[], None] = lambda: None) -> BaseWorker[Any, Any, Any]:
+def worker_for(
+    pool: Pool, name: str = "", look_now: Callable[[], None] = lambda: None, has_room: Callable[[], None] = lambda: None
+) -> BaseWorker[Any, Any, Any]:
     """The worker that runs what `pool` is given.
 
     Args:
         pool: The work pool.
         name: What the worker is called in the Prefect UI; empty: after this machine.
         look_now: Called when a run was submitted or cancelled, so that the reconciler need not wait.
+        has_room: Called when a run has ended that the worker watches itself, so that the next need not wait.
 
     Raises:
         InvalidInput: If there is no worker of that type.
@@ -60,7 +65,7 @@ def worker_for(pool: Pool, name: str = "", look_now: Callable[[], None] = lambda
         raise InvalidInput(f"pool {pool.name!r} is of type {pool.type!r}; there are workers for {', '.join(made)}")
     cls = made[pool.type]()
     worker = cls(work_pool_name=pool.name, name=name or worker_name(), create_pool_if_not_found=False)
-    worker.look_now = look_now
+    worker.look_now, worker.has_room, worker.looking = look_now, has_room, asyncio.Lock()
     return worker
 
 
@@ -108,6 +113,7 @@ async def engine_for(pool: Pool, client: PrefectClient) -> Engine | None:
 
 async def work(
     pools: Iterable[Pool],
+    bell: Bell,
     *,
     started: Callable[[], None] = lambda: None,
     tell: Callable[[str], None] = lambda text: print(text, flush=True),
@@ -118,6 +124,7 @@ async def work(
 
     Args:
         pools: The enabled pools, which the server has.
+        bell: Rings for a pool that was given a run.
         started: Called once, when every worker has polled or failed for the first time.
         tell: Gets lines for the log.
     """
@@ -155,7 +162,8 @@ async def work(
         for pool in pools:
             reconciler = reconcilers.get(pool.name)
             look_now = reconciler.look_now if reconciler else lambda: None
-            group.create_task(_keep(pool, look_now, running, ready, tell), name=f"work for {pool.name}")
+            keeping = _keep(pool, bell, look_now, running, ready=ready, tell=tell)
+            group.create_task(keeping, name=f"work for {pool.name}")
 
 
 def by_engine(pools: Iterable[Pool]) -> dict[str, list[Pool]]:
@@ -171,8 +179,10 @@ def by_engine(pools: Iterable[Pool]) -> dict[str, list[Pool]]:
 
 async def _keep(
     pool: Pool,
+    bell: Bell,
     look_now: Callable[[], None],
     running: dict[str, BaseWorker[Any, Any, Any]],
+    *,
     ready: Callable[[str], None],
     tell: Callable[[str], None],
 ) -> None:
@@ -182,14 +192,19 @@ async def _keep(
     failed = 0
     while True:
         try:
-            made = await asyncio.to_thread(worker_for, pool, look_now=look_now)
+            has_room = functools.partial(bell.ring, pool.name)
+            made = await asyncio.to_thread(worker_for, pool, look_now=look_now, has_room=has_room)
             worker = running[pool.name] = in_turns(once_for_missed_times(made), pool.gpus_total)
 
             def printer(text: str) -> None:
                 tell(f"{pool.name}: {text}")
                 ready(pool.name)
 
-            await worker.start(printer=printer)
+            woken = asyncio.create_task(_look_when_woken(worker, pool, bell))
+            try:
+                await worker.start(printer=printer)
+            finally:
+                woken.cancel()
             failed = 0
         except Exception as error:
             tell(f"the worker of pool {pool.name!r} failed: {error}")
@@ -198,6 +213,15 @@ async def _keep(
         ready(pool.name)
         await asyncio.sleep(_RESTART_SECONDS[min(failed, len(_RESTART_SECONDS) - 1)])
         failed += 1
+
+
+async def _look_when_woken(worker: BaseWorker[Any, Any, Any], pool: Pool, bell: Bell) -> None:
+    while True:
+        await bell.wait(pool.name)
+        if not worker.is_setup:  # it looks when it has begun; when it ends, nothing more is begun
+            continue
+        with contextlib.suppress(Exception):  # what it cannot find now it finds when it looks next, and says then why
+            await worker.get_and_submit_flow_runs()
 
 
 async def _block(pool: Pool, variable: str, client: PrefectClient) -> dict[str, Any]:
@@ -221,7 +245,15 @@ async def _block(pool: Pool, variable: str, client: PrefectClient) -> dict[str, 
 
 
 class _Lean:
-    """A worker that imports no integration but its own."""
+    """A worker that imports no integration but its own, and may be woken."""
+
+    looking: asyncio.Lock
+    has_room: Callable[[], None] = staticmethod(lambda: None)
+
+    async def get_and_submit_flow_runs(self) -> Any:
+        """Look for runs once at a time: who looks twice at once would count the same place as free twice."""
+        async with self.looking:
+            return await super().get_and_submit_flow_runs()  # type: ignore[misc]
 
     async def _worker_metadata(self) -> None:
         """Prefect's own imports every installed integration, to tell the server their versions."""
@@ -278,6 +310,12 @@ def _process_worker() -> type[Any]:
 
     class LeanProcessWorker(_Lean, ProcessWorker, abc.ABC):
         """Prefect's own, without the imports."""
+
+        async def run(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await super().run(*args, **kwargs)
+            finally:
+                self.has_room()
 
     return LeanProcessWorker
 

@@ -25,6 +25,8 @@ from volvox.identity import digest_of
 from volvox.pools.definition import Priority
 from volvox.pools.requests import gpu_tags
 from volvox.records import Record
+from volvox.settings import Home
+from volvox.stack import waking
 
 if TYPE_CHECKING:
     from prefect.events import Event
@@ -188,7 +190,7 @@ async def _submitted(client: PrefectClient, submission: Submission, key: str) ->
     from prefect.exceptions import ObjectNotFound
 
     try:
-        return await arun_deployment(
+        run = await arun_deployment(
             submission.deployment,
             client=client,
             parameters=as_json(submission.parameters),
@@ -203,6 +205,8 @@ async def _submitted(client: PrefectClient, submission: Submission, key: str) ->
             f"the Prefect server has no deployment {submission.deployment!r}; `volvox apply` makes it match the pools "
             "that are enabled (`volvox pools`)"
         ) from error
+    waking.wake(Home.current(), submission.pool)
+    return run
 
 
 async def _settled(client: PrefectClient, run: FlowRun) -> tuple[FlowRun, bool]:

@@ -29,6 +29,7 @@ from volvox.pools.definition import PRIORITIES, Priority
 from volvox.records import Record
 from volvox.returned import RETURNED_BY
 from volvox.settings import Home
+from volvox.stack import waking
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -327,7 +328,7 @@ async def _created(
     from prefect.exceptions import PrefectHTTPStatusError
 
     try:
-        return await arun_deployment(
+        run = await arun_deployment(
             deployment.id, client=client, parameters=parameters, timeout=0, as_subflow=False,
             work_queue_name=None if priority == "default" else priority, idempotency_key=key or None,
             job_variables=dict(job_variables) if job_variables else None, tags=[*tags] or None,
@@ -336,6 +337,8 @@ async def _created(
         if error.response.status_code in (400, 409, 422):
             raise InvalidInput(f"{where} was not started: {_refusal(error)}") from error
         raise
+    waking.wake(Home.current(), deployment.work_pool_name or "")
+    return run
 
 
 def _refusal(error: Any) -> str:
