@@ -25,6 +25,7 @@ Answer = Tuple[Dict[str, Any], Union[bytes, Iterator[bytes]]]
 
 _JSON = {"content_type": "application/json"}
 _CHUNK = 1 << 18
+_ENCODER = json.JSONEncoder(default=as_json, allow_nan=False)
 
 
 class Gathering:
@@ -199,7 +200,7 @@ class Answering:
             result = {"status": "OK", "predictions": result}
         elif wrong := _wrong(self.schema, result):
             raise ValueError(f"predict() returned what the module's own schema refuses: {wrong}")
-        return _JSON, json.dumps(result, default=as_json, allow_nan=False).encode()
+        return _JSON, _ENCODER.encode(result).encode()
 
     def _missing(self) -> Answer:
         return _told("missing", f"Not implemented by underlying model (loaded '{self.name}')")

@@ -40,6 +40,8 @@ class Loop:
         self._connection, self._answering, self._control = connection, answering, control
         self._batch = batch if answering.batches else 1
         self._frames = Frames()
+        # One for all, since to get so much memory takes longer than to answer a small request.
+        self._buffer = memoryview(bytearray(_PIECE))
         self._waiting: deque[dict[str, Any]] = deque()
         self._answers: list[bytes] = []
 
@@ -51,11 +53,12 @@ class Loop:
                 self._send()  # held back for the next one it would wait as long as that takes, which nobody knows
 
     def _receive(self, flags: int) -> bool:
-        piece = self._connection.recv(_PIECE, flags)
+        size = self._connection.recv_into(self._buffer, 0, flags)
         self._waiting.extend(
-            {**header, "payload": body} if body else header for header, body in self._frames.feed(piece)
+            {**header, "payload": body} if body else header
+            for header, body in self._frames.feed(bytes(self._buffer[:size]))
         )
-        return bool(piece)
+        return bool(size)
 
     def _next(self) -> list[dict[str, Any]]:
         if self._batch == 1:

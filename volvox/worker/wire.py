@@ -10,11 +10,12 @@ import struct
 from typing import Any
 
 HEAD = struct.Struct("!II")
+_ENCODER = json.JSONEncoder(default=str)
 
 
 def frame(header: dict[str, Any], body: bytes = b"") -> bytes:
     """One message as it goes over the socket."""
-    text = json.dumps(header, default=str).encode()
+    text = _ENCODER.encode(header).encode()
     return HEAD.pack(len(text), len(body)) + text + body
 
 

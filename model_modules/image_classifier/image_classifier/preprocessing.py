@@ -6,15 +6,17 @@ NumPy and Pillow only, so that what serves a model needs neither torch nor torch
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
 MAX_PIXELS = 50_000_000
+_SMALL = 1 << 16
 
 
 class UnreadableImage(ValueError):
@@ -77,9 +79,7 @@ def opened(source: Path | bytes, channels: int = 3, at_least: int | None = None)
     from PIL import Image, ImageOps
 
     try:
-        if not (source if isinstance(source, bytes) else source.stat().st_size):
-            raise UnreadableImage("it is empty; send a picture")
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _stream(source) as stream, Image.open(stream) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UnreadableImage(
@@ -97,6 +97,27 @@ def opened(source: Path | bytes, channels: int = 3, at_least: int | None = None)
         raise UnreadableImage(f"the picture has too many pixels ({error}); send a smaller one") from error
     except Exception as error:  # Pillow's plugins raise what they like on damaged files: SyntaxError, struct.error, ...
         raise UnreadableImage("it is no picture that can be read; send a PNG, JPEG, TIFF, BMP, GIF or WebP") from error
+
+
+def _stream(source: Path | bytes) -> BinaryIO:
+    """The content of a picture; that of a small file is read at once, which Pillow would read in many pieces."""
+    content = source if isinstance(source, bytes) else _start(source)
+    if not content:
+        raise UnreadableImage("it is empty; send a picture")
+    return source.open("rb") if isinstance(source, Path) and len(content) == _SMALL else io.BytesIO(content)
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file, all of them if they are fewer than `_SMALL`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = more = os.read(descriptor, _SMALL)
+        while more and len(content) < _SMALL:
+            more = os.read(descriptor, _SMALL - len(content))
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def squared(image: Image, size: int, channels: int, resize: str) -> np.ndarray:
