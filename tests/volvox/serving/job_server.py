@@ -70,7 +70,8 @@ def train(epochs, seconds, do, layers, start=None, output=None, checkpoints=None
         print(f"epoch {epoch + 1}", flush=True)
         time.sleep(seconds)
         if do != "forget":
-            kept.write_text(str(epoch + 1))
+            kept.with_name("part").write_text(str(epoch + 1))
+            kept.with_name("part").replace(kept)  # killed in between it is the one of before
         step = {"done": epoch + 1, "total": epochs, "unit": "epochs", "metrics": {"loss": float("nan")}}
         with (output / "progress.jsonl").open("a") as stream:
             stream.write(json.dumps(step) + "\\n")
