@@ -126,6 +126,8 @@ class MadeUp:
 
 def _is_sleeping(pid: int) -> bool:
     try:
-        return "sleep\x003600" in Path(f"/proc/{pid}/cmdline").read_text()
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        command = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
+    return state != "Z" and (not command or "sleep\x003600" in command)  # it has none in the moment it begins
