@@ -206,7 +206,7 @@ def test_other_bytes_than_the_name_says_are_an_error_and_leave_nothing(place: Pl
 
 def _await_kept(place: Place, names: set[str]) -> None:
     """Until these checkpoints, and no others, are where the store keeps them."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     found: set[str] = set()
     while found != names and time.monotonic() < end:
         time.sleep(0.1)
