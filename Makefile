@@ -6,7 +6,8 @@ BIN := .venv/bin
 TORCH_INDEX ?=
 # A worker a core, each with servers of its own; whole files go to a worker, in the order of their names. One more takes
 # a tenth less time, but then tests that wait for something quick may wait too long.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+WORKERS ?= -n logical --maxprocesses 4
+PARALLEL ?= $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help setup cycle test check format bench bench-serving images soak clean
@@ -29,7 +30,7 @@ cycle: setup ## The whole cycle on scanned handwritten digits, then a page to tr
 	$(BIN)/volvox cycle --demo
 
 test: setup ## All tests: of each model module alone, then of the platform.
-	for module in model_modules/*/; do (cd $$module && ../../$(BIN)/python -m pytest -n logical --maxprocesses 4) || exit; done
+	for module in model_modules/*/; do (cd $$module && ../../$(BIN)/python -m pytest $(WORKERS)) || exit; done
 	$(BIN)/python -m pytest $(PARALLEL)
 
 check: setup ## Lint, format, types and import contracts.

@@ -42,7 +42,7 @@ def published_weights(given: Any = None) -> Path:
         ValidationError: If there is none.
     """
     if found := starting_weights(given):
-        if not os.path.isfile(f"{found}/model.json"):  # noqa: PTH113 - asked for each prediction, and ten times as fast
+        if not (found / "model.json").is_file():
             raise ValidationError({"weights": [f"{found} holds no model.json; name the folder that train() wrote."]})
         return found
     stamped = sorted(path.parent for path in MODELS.glob("*/model.json"))
